@@ -1,1 +1,10 @@
-//! xebec-apiserver
+//! The Kubernetes API server's shell: HTTP, authentication, the store client, the watch cache, discovery and proxying.
+//! What is decided without input or output is in `xebec-apiserver-core`.
+
+mod error;
+mod flags;
+mod server;
+
+pub use error::Error;
+pub use flags::Flags;
+pub use server::run;
