@@ -1,1 +1,12 @@
-//! xebec-proto
+//! The wire contracts of Xebec, compiled from the `.proto` files of this crate: messages, gRPC clients and servers.
+//!
+//! Modules follow the packages: [`etcdserverpb`], [`mvccpb`], [`authpb`], [`v3lockpb`] and [`v3electionpb`] are etcd's v3
+//! API, [`grpc`] the standard health protocol, [`xebec`] (`xebec::peer::v1`) what store members say to each other. A new
+//! `.proto` file under `proto/` appears here by itself, under its package's name.
+
+mod generated {
+    #![allow(clippy::all, clippy::unwrap_used, missing_docs, rustdoc::all)]
+    include!(concat!(env!("OUT_DIR"), "/packages.rs"));
+}
+
+pub use generated::*;
