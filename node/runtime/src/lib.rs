@@ -1,1 +1,14 @@
-//! xebec-node
+//! The node agent: a kubelet that runs pods through CRI v1, the service proxy, cluster DNS, and a hollow runtime whose
+//! pods only pretend.
+//!
+//! [`run`] is the component's entry, [`Flags`] its command line. The agent is fail-static: neither its own end nor the
+//! loss of every master touches a running container.
+
+pub mod dns;
+mod flags;
+pub mod proxy;
+pub mod routes;
+mod run;
+
+pub use flags::Flags;
+pub use run::{Error, run};
