@@ -1,0 +1,151 @@
+//! Taking a cluster down, so that nothing of it is left on the machine.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+
+use super::{Cluster, Host, State, network};
+use crate::{
+    process::{send, wait_for},
+    shell,
+};
+
+/// Containers and their shims get this long to disappear after SIGKILL.
+const CONTAINERS_GONE_LIMIT: Duration = Duration::from_secs(30);
+/// Under which cgroup node agents put the pods of a host.
+const CGROUP_PARENT: &str = "xebec";
+
+/// Stops everything and removes it, data included.
+///
+/// # Errors
+/// Something does not let itself be removed; what could be is gone.
+pub fn down(cluster: &Cluster) -> Result<()> {
+    stop(cluster)?;
+    let dir = &cluster.spec.dir;
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// Stops every process, container, mount and namespace of the cluster; its data stays.
+pub(super) fn stop(cluster: &Cluster) -> Result<()> {
+    let spec = &cluster.spec;
+    let mut numbers = State::load(&spec.dir).ok().flatten().map(|state| state.workers).unwrap_or_default();
+    numbers.extend(1..=spec.workers.max(1));
+    numbers.sort_unstable();
+    numbers.dedup();
+    let workers: Vec<_> = numbers.into_iter().map(|number| spec.worker(number)).collect();
+    for host in &workers {
+        cluster.component(host).stop()?;
+        if spec.has_hosts() {
+            remove_containers(cluster, host)?;
+        }
+    }
+    cluster.balancer().stop()?;
+    let masters = spec.masters();
+    // Asked all at once: one at a time, the last ones would wait for a quorum that is no more.
+    for host in &masters {
+        cluster.component(host).signal(Signal::SIGTERM)?;
+    }
+    for host in &masters {
+        cluster.component(host).stop()?;
+    }
+    for host in masters.iter().chain(&workers) {
+        network::remove_host(spec, host)?;
+    }
+    network::remove_bridge(spec)
+}
+
+/// Ends the pods of a host without its agent's help: runtime, shims, containers, mounts, cgroups.
+fn remove_containers(cluster: &Cluster, host: &Host) -> Result<()> {
+    let socket = host.dir.join("containerd.sock");
+    cluster.runtime(host).stop()?;
+    let cgroups = cgroups(host);
+    wait_for(CONTAINERS_GONE_LIMIT, &format!("the containers of {} to end", host.name), || {
+        let mut pids = shims(&socket);
+        for cgroup in &cgroups {
+            collect_pids(cgroup, &mut pids);
+        }
+        for pid in &pids {
+            send(*pid, Signal::SIGKILL)?;
+        }
+        Ok(pids.is_empty().then_some(()))
+    })?;
+    for mount in mounts_under(&host.dir)? {
+        shell::run("umount", &["--lazy", &mount])?;
+    }
+    for cgroup in &cgroups {
+        remove_cgroup(cgroup);
+    }
+    Ok(())
+}
+
+/// The cgroup of a host's pods in every hierarchy (version 1, 2 or hybrid).
+fn cgroups(host: &Host) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let mut candidates = vec![root.join(CGROUP_PARENT).join(&host.name)];
+    if let Ok(entries) = fs::read_dir(root) {
+        candidates.extend(entries.flatten().map(|entry| entry.path().join(CGROUP_PARENT).join(&host.name)));
+    }
+    candidates.retain(|path| path.is_dir());
+    candidates
+}
+
+fn collect_pids(cgroup: &Path, pids: &mut Vec<i32>) {
+    let procs = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
+    for child in subdirectories(cgroup) {
+        collect_pids(&child, pids);
+    }
+}
+
+fn remove_cgroup(cgroup: &Path) {
+    for child in subdirectories(cgroup) {
+        remove_cgroup(&child);
+    }
+    // A cgroup that another cluster's host of the same name still uses refuses, and stays.
+    if let Err(error) = fs::remove_dir(cgroup) {
+        tracing::debug!(cgroup = %cgroup.display(), %error, "cgroup stays");
+    }
+}
+
+fn subdirectories(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+/// containerd's shims outlive it by design; each names the socket of its containerd.
+fn shims(socket: &Path) -> Vec<i32> {
+    let socket = socket.to_string_lossy();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            words.first().is_some_and(|program| program.contains("containerd-shim"))
+                && words.iter().any(|word| *word == socket)
+        })
+        .collect()
+}
+
+/// Mount points under a directory, the innermost first.
+fn mounts_under(dir: &Path) -> Result<Vec<String>> {
+    let prefix = format!("{}/", dir.display());
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let mut found: Vec<_> = mounts
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .map(|point| point.replace("\\040", " "))
+        .filter(|point| point.starts_with(&prefix))
+        .collect();
+    found.sort_unstable_by_key(|point| std::cmp::Reverse(point.len()));
+    Ok(found)
+}
