@@ -1,1 +1,103 @@
-fn main() {}
+//! The only entrance for developers: brings the reference cluster up and down, runs the tests, keeps the house tidy.
+
+mod bench;
+mod build;
+mod clusters;
+mod tests;
+mod tidy;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Xebec's developer commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build, and start the reference cluster: three masters and two nodes, each a host of its own
+    Up {
+        /// Start a cluster of three masters and N hollow nodes on the loopback address instead: no root, no containers
+        #[arg(long, value_name = "N")]
+        hollow: Option<u8>,
+    },
+    /// Stop the cluster and remove everything it left on this machine, its data included
+    Down,
+    /// Add a worker node to the running cluster
+    Join {
+        /// A bootstrap token, as `cargo xtask up` and `xebec token create` print it
+        #[arg(long)]
+        token: String,
+    },
+    /// Kill or start single hosts of the running cluster
+    Host {
+        /// What to do
+        #[command(subcommand)]
+        action: HostAction,
+    },
+    /// Run every test, real containers included
+    Test {
+        /// Only the tests that need no cluster
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Format, lints, dependency direction, file sizes, no sleeping tests
+    Tidy,
+    /// Measure
+    Bench {
+        /// What to measure
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+#[derive(Subcommand)]
+enum HostAction {
+    /// Which hosts there are, and which of them run
+    List,
+    /// Kill a host's process with SIGKILL (m1..m3: a whole master; n1...: the node agent; --host: its containers too)
+    Kill {
+        /// The host
+        name: String,
+        /// A node with everything on it: agent, runtime and containers
+        #[arg(long)]
+        host: bool,
+    },
+    /// Start a killed host again
+    Start {
+        /// The host
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The reference cluster: start-up, idle cost, a Deployment's pods, failover
+    Cluster,
+}
+
+fn main() {
+    if let Err(error) = run(Arguments::parse()) {
+        eprintln!("error: {error:#}");
+        std::process::exit(1);
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    match arguments.command {
+        Command::Up { hollow } => clusters::up(hollow),
+        Command::Down => clusters::down(),
+        Command::Join { token } => clusters::join(&token),
+        Command::Host { action } => match action {
+            HostAction::List => clusters::list(),
+            HostAction::Kill { name, host } => clusters::kill(&name, host),
+            HostAction::Start { name } => clusters::start(&name),
+        },
+        Command::Test { quick } => tests::run(quick),
+        Command::Tidy => tidy::run(),
+        Command::Bench { what: Bench::Cluster } => bench::cluster(),
+    }
+}

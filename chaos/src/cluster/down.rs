@@ -17,8 +17,6 @@ use crate::{
 
 /// Containers and their shims get this long to disappear after SIGKILL.
 const CONTAINERS_GONE_LIMIT: Duration = Duration::from_secs(30);
-/// Under which cgroup node agents put the pods of a host.
-const CGROUP_PARENT: &str = "xebec";
 
 /// Stops everything and removes it, data included.
 ///
@@ -31,6 +29,16 @@ pub fn down(cluster: &Cluster) -> Result<()> {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     Ok(())
+}
+
+/// Kills a worker as a power cut would: agent, runtime and containers at once. Its data stays.
+///
+/// # Errors
+/// A process does not go.
+pub fn kill_worker_host(cluster: &Cluster, host: &Host) -> Result<()> {
+    cluster.component(host).kill()?;
+    cluster.runtime(host).kill()?;
+    remove_containers(cluster, host)
 }
 
 /// Stops every process, container, mount and namespace of the cluster; its data stays.
@@ -66,7 +74,7 @@ pub(super) fn stop(cluster: &Cluster) -> Result<()> {
 fn remove_containers(cluster: &Cluster, host: &Host) -> Result<()> {
     let socket = host.dir.join("containerd.sock");
     cluster.runtime(host).stop()?;
-    let cgroups = cgroups(host);
+    let cgroups = cgroups(&cluster.cgroup_root(host));
     wait_for(CONTAINERS_GONE_LIMIT, &format!("the containers of {} to end", host.name), || {
         let mut pids = shims(&socket);
         for cgroup in &cgroups {
@@ -87,11 +95,12 @@ fn remove_containers(cluster: &Cluster, host: &Host) -> Result<()> {
 }
 
 /// The cgroup of a host's pods in every hierarchy (version 1, 2 or hybrid).
-fn cgroups(host: &Host) -> Vec<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
-    let mut candidates = vec![root.join(CGROUP_PARENT).join(&host.name)];
-    if let Ok(entries) = fs::read_dir(root) {
-        candidates.extend(entries.flatten().map(|entry| entry.path().join(CGROUP_PARENT).join(&host.name)));
+fn cgroups(cgroup_root: &str) -> Vec<PathBuf> {
+    let hierarchies = Path::new("/sys/fs/cgroup");
+    let relative = cgroup_root.trim_start_matches('/');
+    let mut candidates = vec![hierarchies.join(relative)];
+    if let Ok(entries) = fs::read_dir(hierarchies) {
+        candidates.extend(entries.flatten().map(|entry| entry.path().join(relative)));
     }
     candidates.retain(|path| path.is_dir());
     candidates
@@ -109,7 +118,6 @@ fn remove_cgroup(cgroup: &Path) {
     for child in subdirectories(cgroup) {
         remove_cgroup(&child);
     }
-    // A cgroup that another cluster's host of the same name still uses refuses, and stays.
     if let Err(error) = fs::remove_dir(cgroup) {
         tracing::debug!(cgroup = %cgroup.display(), %error, "cgroup stays");
     }

@@ -13,10 +13,10 @@ mod state;
 mod up;
 mod worker;
 
-pub use down::down;
+pub use down::{down, kill_worker_host};
 pub use spec::{ClusterSpec, Host, Placement, Role};
 pub use state::State;
-pub use up::{join, start_host, up};
+pub use up::{create_token, join, start_host, up};
 pub use worker::Worker;
 
 use std::path::PathBuf;

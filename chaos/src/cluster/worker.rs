@@ -35,12 +35,18 @@ impl Cluster {
             format!("--image-dir={}", images.display()),
             format!("--cni-conf-dir={}", host.dir.join("cni").display()),
             format!("--cni-bin-dir={CNI_BIN_DIR}"),
+            format!("--cgroup-root={}", self.cgroup_root(host)),
             "--cluster-dns=10.96.0.10".into(),
             "--cluster-domain=cluster.local".into(),
         ]);
         let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: vec![] };
         self.component(host).start(&launch)?;
         Ok(())
+    }
+
+    /// The cgroup of a host's pods: no two hosts on the machine share one, whatever clusters they belong to.
+    pub(super) fn cgroup_root(&self, host: &Host) -> String {
+        format!("/xebec/{}-{}", self.spec.name, host.name)
     }
 
     pub(super) fn start_hollow(&self, host: &Host, entry: &Worker) -> Result<()> {

@@ -1,0 +1,31 @@
+//! Every test, in one command.
+
+use anyhow::Result;
+use xebec_chaos::preflight;
+
+use crate::build::{self, Profile, cargo, run_visibly};
+
+/// Runs the tests of every crate, then the reference cluster with real containers.
+pub fn run(quick: bool) -> Result<()> {
+    build::install_missing(preflight::is_root())?;
+    run_visibly(&mut cargo(&["test", "--workspace", "--quiet"])?)?;
+    if quick {
+        return Ok(());
+    }
+    preflight::check_kernel()?;
+    let binary = build::xebec(Profile::Dev)?;
+    let mut command = cargo(&[
+        "test",
+        "--package",
+        "xebec-chaos",
+        "--features",
+        "real-hosts",
+        "--test",
+        "reference_cluster",
+        "--",
+        "--nocapture",
+        "--test-threads=1",
+    ])?;
+    command.env("XEBEC_BINARY", binary);
+    run_visibly(&mut command)
+}
