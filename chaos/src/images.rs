@@ -99,7 +99,10 @@ fn populate(root: &Path) -> Result<()> {
             symlink("busybox", root.join("bin").join(applet))?;
         }
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n")?;
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n",
+    )?;
     fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
     Ok(())
 }
@@ -107,7 +110,8 @@ fn populate(root: &Path) -> Result<()> {
 /// A reproducible tar: sorted, without owners or times, so that the same busybox gives the same digest everywhere.
 fn tar(dir: &Path, archive: &Path, members: &[&str]) -> Result<()> {
     let (dir, archive) = (dir.to_string_lossy(), archive.to_string_lossy());
-    let mut args = vec!["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "-C", &dir, "-cf", &archive];
+    let mut args =
+        vec!["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "-C", &dir, "-cf", &archive];
     args.extend(members);
     shell::run("tar", &args).map(drop)
 }

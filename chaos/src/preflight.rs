@@ -52,7 +52,9 @@ pub fn is_root() -> bool {
 /// One sentence that names what is missing.
 pub fn check_kernel() -> Result<()> {
     if !is_root() {
-        bail!("the reference cluster makes network namespaces and containers and needs root: run it with sudo, or start one without containers: cargo xtask up --hollow 2");
+        bail!(
+            "the reference cluster makes network namespaces and containers and needs root: run it with sudo, or start one without containers: cargo xtask up --hollow 2"
+        );
     }
     let probe = format!("xebec-probe-{}", std::process::id());
     if !shell::succeeds("ip", &["netns", "add", &probe]) {
@@ -82,7 +84,10 @@ pub fn check_port_free(address: SocketAddr) -> Result<()> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!("{address} is in use: stop what listens there (ss -ltnp 'sport = :{}'), then try again", address.port())
+            bail!(
+                "{address} is in use: stop what listens there (ss -ltnp 'sport = :{}'), then try again",
+                address.port()
+            )
         }
         // An address that is not there yet cannot be in use.
         Err(_) => Ok(()),

@@ -67,7 +67,8 @@ fn libclang() -> Option<PathBuf> {
     places.iter().map(PathBuf::from).chain(llvm).find(|dir| {
         fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| {
             let name = entry.file_name();
-            name.to_string_lossy().starts_with("libclang") && name.to_string_lossy().contains(".so")
+            name.to_string_lossy().starts_with("libclang")
+                && name.to_string_lossy().contains(".so")
                 && !name.to_string_lossy().contains("cpp")
         })
     })

@@ -44,7 +44,9 @@ pub fn up(hollow_nodes: Option<u8>) -> Result<()> {
         }
         Some(nodes) => hollow(nodes),
         None if !preflight::is_root() => {
-            bail!("the reference cluster makes network namespaces and containers and needs root: use sudo, or start one without containers: cargo xtask up --hollow 2")
+            bail!(
+                "the reference cluster makes network namespaces and containers and needs root: use sudo, or start one without containers: cargo xtask up --hollow 2"
+            )
         }
         None => reference(),
     };

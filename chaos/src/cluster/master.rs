@@ -25,7 +25,7 @@ impl Cluster {
         let members: Vec<_> =
             self.spec.masters().iter().map(|m| format!("{}={}", m.name, m.store_peer_url())).collect();
         let text = |s: &str| s.to_owned();
-        let argv = vec![
+        let mut argv = vec![
             self.spec.binary.display().to_string(),
             text("master"),
             format!("--name={}", host.name),
@@ -39,6 +39,11 @@ impl Cluster {
             format!("--initial-cluster-token={}", self.spec.name),
             format!("--node-monitor-grace-period={NODE_MONITOR_GRACE_PERIOD}"),
         ];
+        if !self.spec.has_hosts() {
+            // Masters that share one address must not share the ports that are fixed elsewhere.
+            argv.push(format!("--scheduler-health-address={}:{}", host.address, host.ports[0] + 3));
+            argv.push(format!("--controllers-health-address={}:{}", host.address, host.ports[0] + 4));
+        }
         let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: vec![] };
         self.component(host).start(&launch)
     }

@@ -8,8 +8,22 @@ use crate::build::cargo;
 
 /// What pure crates may not know.
 const EFFECTS: [&str; 16] = [
-    "tokio", "tonic", "hyper", "hyper-util", "axum", "tower", "rocksdb", "rand", "nix", "kube", "rustls", "openraft",
-    "tracing-subscriber", "tempfile", "uuid", "ring",
+    "tokio",
+    "tonic",
+    "hyper",
+    "hyper-util",
+    "axum",
+    "tower",
+    "rocksdb",
+    "rand",
+    "nix",
+    "kube",
+    "rustls",
+    "openraft",
+    "tracing-subscriber",
+    "tempfile",
+    "uuid",
+    "ring",
 ];
 
 pub fn check() -> Result<Vec<String>> {

@@ -8,7 +8,13 @@ use crate::build;
 
 /// Effects that pure crates reach without a dependency.
 const IMPURE: [&str; 8] = [
-    "SystemTime::now", "Instant::now", "std::env", "std::fs", "std::net::Tcp", "std::process", "std::thread",
+    "SystemTime::now",
+    "Instant::now",
+    "std::env",
+    "std::fs",
+    "std::net::Tcp",
+    "std::process",
+    "std::thread",
     "Timestamp::now",
 ];
 
