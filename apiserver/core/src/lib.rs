@@ -1,1 +1,10 @@
-//! xebec-apiserver-core
+//! The API server's decisions, pure: what a request asks for, what becomes of an object, who may do it, how it prints.
+//!
+//! Nothing here knows time, randomness or the network: a [`RequestContext`] brings what a decision needs. Objects are
+//! `serde_json::Value`s; what is known about their shape comes from `xebec-api`.
+
+mod context;
+pub mod rbac;
+pub mod request;
+
+pub use context::{RequestContext, SYSTEM_MASTERS, User};
