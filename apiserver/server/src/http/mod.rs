@@ -1,0 +1,13 @@
+//! HTTP: the TLS listener, replies, limits, and the mapping of failures to `Status`.
+
+mod body;
+mod error;
+mod listener;
+mod metrics;
+mod reply;
+
+pub use body::{BODY_BYTES_MAX, read_body};
+pub use error::{ApiError, expired, status_reply};
+pub use listener::{Peer, serve};
+pub use metrics::Metrics;
+pub use reply::{Body, Reply, bytes_reply, compressed, empty_body, full_body, json_reply, stream_body, text_reply};
