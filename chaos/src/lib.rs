@@ -1,10 +1,13 @@
 //! The reference cluster: hosts as network namespaces on one bridge, real processes, real containers; and, on top of it,
 //! the faults and checks that show what the control plane survives.
 
+pub mod api;
 pub mod cluster;
 pub mod images;
 pub mod kubectl;
+pub mod measure;
 pub mod preflight;
 pub mod process;
 pub mod progress;
 pub mod shell;
+pub mod workload;

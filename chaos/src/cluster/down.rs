@@ -50,10 +50,7 @@ pub(super) fn stop(cluster: &Cluster) -> Result<()> {
     numbers.dedup();
     let workers: Vec<_> = numbers.into_iter().map(|number| spec.worker(number)).collect();
     for host in &workers {
-        cluster.component(host).stop()?;
-        if spec.has_hosts() {
-            remove_containers(cluster, host)?;
-        }
+        stop_worker(cluster, host)?;
     }
     cluster.balancer().stop()?;
     let masters = spec.masters();
@@ -68,6 +65,24 @@ pub(super) fn stop(cluster: &Cluster) -> Result<()> {
         network::remove_host(spec, host)?;
     }
     network::remove_bridge(spec)
+}
+
+/// Stops a worker and removes its host and data.
+pub(super) fn remove_worker(cluster: &Cluster, host: &Host) -> Result<()> {
+    stop_worker(cluster, host)?;
+    network::remove_host(&cluster.spec, host)?;
+    if host.dir.exists() {
+        fs::remove_dir_all(&host.dir).with_context(|| format!("cannot remove {}", host.dir.display()))?;
+    }
+    Ok(())
+}
+
+fn stop_worker(cluster: &Cluster, host: &Host) -> Result<()> {
+    cluster.component(host).stop()?;
+    if cluster.spec.has_hosts() {
+        remove_containers(cluster, host)?;
+    }
+    Ok(())
 }
 
 /// Ends the pods of a host without its agent's help: runtime, shims, containers, mounts, cgroups.
@@ -139,7 +154,7 @@ fn shims(socket: &Path) -> Vec<i32> {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
             words.first().is_some_and(|program| program.contains("containerd-shim"))
-                && words.iter().any(|word| *word == socket)
+                && words.contains(&socket)
         })
         .collect()
 }

@@ -138,6 +138,11 @@ impl ClusterSpec {
 }
 
 impl Host {
+    /// The number in its name, counted from 1.
+    pub fn number(&self) -> Option<u8> {
+        self.name[1..].parse().ok()
+    }
+
     /// The API server's address.
     pub fn api(&self) -> SocketAddr {
         (self.address, self.ports[0]).into()

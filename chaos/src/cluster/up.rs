@@ -164,16 +164,27 @@ pub fn join(cluster: &Cluster, token: &str) -> Result<Host> {
     let host = spec.worker(number);
     let authorities = ClusterAuthorities::load_or_create(&spec.dir.join("pki"))?;
     let entry = Worker { token: token.to_owned(), ca_hash: authorities.ca_hash()? };
+    let joined = join_host(cluster, &host, &entry, &mut state);
+    if let Err(error) = joined {
+        // A host that never got in is no part of the cluster.
+        super::down::remove_worker(cluster, &host).context("and cleaning up failed as well")?;
+        state.workers.retain(|joined| *joined != number);
+        state.save(&spec.dir)?;
+        return Err(error);
+    }
+    Ok(host)
+}
+
+fn join_host(cluster: &Cluster, host: &Host, entry: &Worker, state: &mut State) -> Result<()> {
     let mut progress = Progress::new(2);
     progress.step(&format!("{}: host, container runtime and agent", host.name), |_| {
-        state.workers.push(number);
-        state.save(&spec.dir)?;
-        start_worker(cluster, &host, &entry)
+        state.workers.extend(host.number());
+        state.save(&cluster.spec.dir)?;
+        start_worker(cluster, host, entry)
     })?;
     progress.step(&format!("{} ready", host.name), |step| {
-        wait_nodes_ready(cluster, state.workers.len(), std::slice::from_ref(&host), step)
-    })?;
-    Ok(host)
+        wait_nodes_ready(cluster, state.workers.len(), std::slice::from_ref(host), step)
+    })
 }
 
 /// Asks the API for a fresh bootstrap token.
