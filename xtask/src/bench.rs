@@ -1,8 +1,196 @@
-//! Measurements.
+//! Measurements of the reference cluster. Every figure is taken from outside, with the release build, on a cluster of its
+//! own that is gone afterwards.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
 
-/// Measures the reference cluster.
+use anyhow::{Context as _, Result};
+use xebec_chaos::{
+    api::ApiClient,
+    cluster::{self, Cluster, ClusterSpec, Host, Placement},
+    measure::{cpu_time, resident_mib},
+    preflight,
+    process::wait_for,
+    shell,
+    workload::Writers,
+};
+
+use crate::build::{self, Profile};
+
+/// The cluster comes to rest before its idle cost is read.
+const SETTLE: Duration = Duration::from_secs(20);
+/// How long idle cost is observed.
+const IDLE_WINDOW: Duration = Duration::from_secs(30);
+/// Kills of the leading master.
+const KILLS: usize = 5;
+/// A figure that takes longer than this is a failure, not a measurement.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Writes between two faults.
+const WRITES: usize = 200;
+
+/// Measures the reference cluster and prints a table.
 pub fn cluster() -> Result<()> {
-    anyhow::bail!("not written")
+    build::install_missing(true)?;
+    preflight::check_kernel()?;
+    let cluster = Cluster::new(ClusterSpec {
+        name: "xbbench".into(),
+        dir: "/var/lib/xebec/bench".into(),
+        binary: build::xebec(Profile::Release)?,
+        placement: Placement::Namespaces { subnet: 2 },
+        workers: 2,
+    });
+    cluster::down(&cluster)?;
+    let result = measure(&cluster);
+    cluster::down(&cluster)?;
+    let rows = result?;
+    println!("\nmachine: {}\n\n| figure | measured | target |\n|---|---|---|", machine());
+    for (figure, measured, target) in rows {
+        println!("| {figure} | {measured} | {target} |");
+    }
+    Ok(())
+}
+
+type Row = (String, String, String);
+
+fn row(figure: &str, measured: String, target: &str) -> Row {
+    (figure.into(), measured, target.into())
+}
+
+fn measure(cluster: &Cluster) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let started = Instant::now();
+    cluster::up(cluster)?;
+    rows.push(row("start to ready", format!("{:.1} s", started.elapsed().as_secs_f64()), "under 60 s"));
+    rows.extend(deployment(cluster)?);
+    rows.extend(idle(cluster)?);
+    rows.extend(failover(cluster)?);
+    Ok(rows)
+}
+
+fn deployment(cluster: &Cluster) -> Result<Vec<Row>> {
+    let guestbook = build::root().join("examples/guestbook").display().to_string();
+    let kubectl = cluster.kubectl();
+    let started = Instant::now();
+    kubectl.run(&["apply", "-f", &guestbook])?;
+    wait_for(LIMIT, "the guestbook's pods to run", || {
+        let pods = kubectl.get(&["pods", "-l", "app=guestbook"])?;
+        let running = pods["items"].as_array().into_iter().flatten().filter(|pod| pod["status"]["phase"] == "Running");
+        Ok((running.count() == 4).then_some(()))
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(vec![row("two Deployments, four pods: apply to running", format!("{seconds:.1} s"), "under 5 s")])
+}
+
+fn idle(cluster: &Cluster) -> Result<Vec<Row>> {
+    eprintln!("idle cost, over {} s", IDLE_WINDOW.as_secs());
+    std::thread::sleep(SETTLE);
+    let masters: Vec<_> = cluster.spec.masters();
+    let workers: Vec<_> = (1..=2).map(|number| cluster.spec.worker(number)).collect();
+    let pids = |hosts: &[Host]| -> Result<Vec<i32>> {
+        hosts
+            .iter()
+            .map(|host| cluster.component(host).pid().with_context(|| format!("{} is gone", host.name)))
+            .collect()
+    };
+    let (masters, workers) = (pids(&masters)?, pids(&workers)?);
+    let before: Vec<_> = masters.iter().chain(&workers).map(|pid| cpu_time(*pid)).collect::<Result<_>>()?;
+    std::thread::sleep(IDLE_WINDOW);
+    let after: Vec<_> = masters.iter().chain(&workers).map(|pid| cpu_time(*pid)).collect::<Result<_>>()?;
+    let percent: Vec<_> = before
+        .iter()
+        .zip(&after)
+        .map(|(before, after)| 100.0 * (*after - *before).as_secs_f64() / IDLE_WINDOW.as_secs_f64())
+        .collect();
+    let memory = |pids: &[i32]| pids.iter().map(|pid| resident_mib(*pid)).collect::<Result<Vec<_>>>();
+    let (master_cpu, node_cpu) = percent.split_at(masters.len());
+    Ok(vec![
+        row("memory of a master, idle", format!("{} MiB", list(&memory(&masters)?, 0)), "under 150 MiB"),
+        row("memory of a node agent, idle", format!("{} MiB", list(&memory(&workers)?, 0)), "under 60 MiB"),
+        row("processor of a master, idle", format!("{} % of a core", list(master_cpu, 1)), "under 5 %"),
+        row("processor of a node agent, idle", format!("{} % of a core", list(node_cpu, 1)), ""),
+    ])
+}
+
+fn failover(cluster: &Cluster) -> Result<Vec<Row>> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let server = format!("https://{}", cluster.spec.balancer());
+    let client = ApiClient::new(&server, &cluster.spec.masters()[0].dir.join("certs"))?;
+    let (mut gaps, mut resumes, mut acknowledged) = (Vec::new(), Vec::new(), 0);
+    for kill in 1..=KILLS {
+        eprintln!("killing the leading master, {kill} of {KILLS}");
+        let namespace = format!("writes-{kill}");
+        cluster.kubectl().run(&["create", "namespace", &namespace])?;
+        let leader = leader(cluster)?;
+        let writers = runtime.block_on(async { Writers::start(&client, &namespace) });
+        flow(&writers, WRITES)?;
+        let killed = Instant::now();
+        cluster.component(&leader).kill()?;
+        resumes.push(control_loops_resume(cluster, kill, killed)?.as_secs_f64());
+        flow(&writers, writers.acknowledged() + WRITES)?;
+        let record = runtime.block_on(writers.check())?;
+        acknowledged += record.acknowledged.len();
+        gaps.push(record.longest_gap().as_secs_f64());
+        cluster::start_host(cluster, &leader)?;
+        await_ready(cluster, &leader)?;
+    }
+    Ok(vec![
+        row("longest write gap after kill -9 of the leader", format!("{} s", list(&gaps, 2)), "under 2 s"),
+        row("kill -9 of the leader to a new pod scheduled", format!("{} s", list(&resumes, 2)), "under 5 s"),
+        row("acknowledged writes lost", format!("0 of {acknowledged}"), "0"),
+    ])
+}
+
+/// The time from the kill until a Deployment made after it has a pod that a scheduler has placed: API server,
+/// controllers and scheduler all work again.
+fn control_loops_resume(cluster: &Cluster, kill: usize, killed: Instant) -> Result<Duration> {
+    let name = format!("probe-{kill}");
+    let kubectl = cluster.kubectl();
+    wait_for(LIMIT, "a deployment to be taken", || {
+        let create = ["create", "deployment", &name, "--image=xebec.local/busybox:1", "--", "sleep", "86400"];
+        match kubectl.run(&create) {
+            Err(error) if !format!("{error:#}").contains("already exists") => Ok(None),
+            _ => Ok(Some(())),
+        }
+    })?;
+    wait_for(LIMIT, "its pod to be scheduled", || {
+        let selector = format!("app={name}");
+        let Ok(pods) = kubectl.get(&["pods", "-l", &selector]) else { return Ok(None) };
+        Ok(pods["items"][0]["spec"]["nodeName"].is_string().then(|| killed.elapsed()))
+    })
+}
+
+fn flow(writers: &Writers, count: usize) -> Result<()> {
+    wait_for(LIMIT, "writes to flow", || Ok((writers.acknowledged() >= count).then_some(())))
+}
+
+/// The master that leads the control loops; the store's leader is killed too whenever it is the same.
+fn leader(cluster: &Cluster) -> Result<Host> {
+    let holder = wait_for(LIMIT, "a leader", || {
+        let Ok(lease) = cluster.kubectl().get(&["lease", "-n", "kube-system", "kube-controller-manager"]) else {
+            return Ok(None);
+        };
+        Ok(lease["spec"]["holderIdentity"].as_str().map(str::to_owned))
+    })?;
+    let masters = cluster.spec.masters();
+    masters.into_iter().find(|host| host.name == holder).with_context(|| format!("{holder} is no master"))
+}
+
+fn await_ready(cluster: &Cluster, host: &Host) -> Result<()> {
+    let server = format!("--server={}", host.api_url());
+    wait_for(LIMIT, &format!("{} to come back", host.name), || {
+        Ok(cluster.kubectl().run(&[&server, "get", "--raw=/readyz"]).ok().map(drop))
+    })
+}
+
+fn list(values: &[f64], digits: usize) -> String {
+    let values: Vec<_> = values.iter().map(|value| format!("{value:.digits$}")).collect();
+    values.join(", ")
+}
+
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("").trim_start_matches([' ', '\t', ':']);
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = shell::run("uname", &["-r"]).unwrap_or_default();
+    format!("{cores} cores {model}, Linux {}", kernel.trim())
 }

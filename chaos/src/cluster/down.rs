@@ -153,8 +153,7 @@ fn shims(socket: &Path) -> Vec<i32> {
         .filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-            words.first().is_some_and(|program| program.contains("containerd-shim"))
-                && words.contains(&socket)
+            words.first().is_some_and(|program| program.contains("containerd-shim")) && words.contains(&socket)
         })
         .collect()
 }
