@@ -4,7 +4,10 @@
 //! `serde_json::Value`s; what is known about their shape comes from `xebec-api`.
 
 mod context;
+pub mod defaults;
 pub mod rbac;
+pub mod registry;
 pub mod request;
+pub mod validate;
 
 pub use context::{RequestContext, SYSTEM_MASTERS, User};
