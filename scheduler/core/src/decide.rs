@@ -34,6 +34,24 @@ pub struct Unfit {
 }
 
 impl Unfit {
+    /// What upstream adds to the message when no pod was preempted.
+    pub fn preemption_note(&self) -> String {
+        if self.nodes == 0 {
+            return String::new();
+        }
+        let helpful = |reasons: &&Vec<Reason>| reasons.iter().all(Reason::preemption_may_help);
+        let no_victims = self.refused.values().filter(helpful).count();
+        let hopeless = self.refused.len() - no_victims;
+        let texts = [
+            (no_victims, "No preemption victims found for incoming pod"),
+            (hopeless, "Preemption is not helpful for scheduling"),
+        ];
+        let mut texts: Vec<_> =
+            texts.iter().filter(|(count, _)| *count > 0).map(|(count, text)| format!("{count} {text}")).collect();
+        texts.sort();
+        format!("preemption: 0/{} nodes are available: {}.", self.nodes, texts.join(", "))
+    }
+
     /// The plugins that refused nodes.
     pub fn plugins(&self) -> BTreeSet<&'static str> {
         self.refused.values().flatten().map(Reason::plugin).collect()

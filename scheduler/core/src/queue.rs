@@ -119,6 +119,21 @@ impl SchedulingQueue {
         self.wait(key, Waiting::Change(now + UNSCHEDULABLE_MAX), now + UNSCHEDULABLE_MAX);
     }
 
+    /// Keeps a pod that was just added from being tried before a first pause is over.
+    pub fn back_off(&mut self, key: &str, now: Duration) {
+        self.wait(key, Waiting::Backoff(now + BACKOFF_MIN), now + BACKOFF_MIN);
+    }
+
+    /// How many pods wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     fn retry(&mut self, key: &str, now: Duration) {
         let Some(entry) = self.entries.get(key) else { return };
         let doublings = entry.attempts.saturating_sub(1).min(10);
