@@ -14,7 +14,7 @@ use xebec_chaos::{
     workload::Writers,
 };
 
-use crate::build::{self, Profile};
+use crate::build::{self, Need, Profile};
 
 /// The cluster comes to rest before its idle cost is read.
 const SETTLE: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ const WRITES: usize = 200;
 
 /// Measures the reference cluster and prints a table.
 pub fn cluster() -> Result<()> {
-    build::install_missing(true)?;
+    build::install_missing(Need::Cluster)?;
     preflight::check_kernel()?;
     let cluster = Cluster::new(ClusterSpec {
         name: "xbbench".into(),

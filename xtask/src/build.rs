@@ -34,14 +34,32 @@ pub fn cache_dir() -> PathBuf {
     env::var_os("HOME").map_or_else(|| root().join("target"), |home| Path::new(&home).join(".cache/xebec"))
 }
 
+/// What a command needs of the machine, beyond what building takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing more.
+    Build,
+    /// Hosts and containers.
+    Cluster,
+    /// Hosts, containers, and the programs that tests compare with.
+    Tests,
+}
+
+/// Programs that tests compare with, and the Debian package of each.
+const JUDGES: [(&str, &str); 2] = [("etcd", "etcd-server"), ("etcdctl", "etcd-client")];
+
 /// Installs what is missing on a Debian or Ubuntu machine.
-pub fn install_missing(containers: bool) -> Result<()> {
-    let mut missing = if containers { preflight::missing_packages() } else { Vec::new() };
+pub fn install_missing(need: Need) -> Result<()> {
+    let mut missing = if need == Need::Build { Vec::new() } else { preflight::missing_packages() };
+    if need == Need::Tests {
+        let absent = JUDGES.iter().filter(|(program, _)| !installed(program));
+        missing.extend(absent.map(|(_, package)| *package));
+    }
     // bindgen reads RocksDB's header with libclang.
     if libclang().is_none() {
         missing.extend(["clang", "libclang-dev"]);
     }
-    if !shell::succeeds("sh", &["-c", "command -v c++"]) {
+    if !installed("c++") {
         missing.push("g++");
     }
     if missing.is_empty() {
@@ -51,7 +69,7 @@ pub fn install_missing(containers: bool) -> Result<()> {
     if !preflight::is_root() {
         bail!("missing packages; as root: apt-get install {list}");
     }
-    if !shell::succeeds("sh", &["-c", "command -v apt-get"]) {
+    if !installed("apt-get") {
         bail!("this is no Debian or Ubuntu machine; install what these Debian packages hold: {list}");
     }
     eprintln!("installing {list}");
@@ -59,6 +77,10 @@ pub fn install_missing(containers: bool) -> Result<()> {
         "export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install -qy --no-install-recommends {list}"
     );
     shell::run("sh", &["-c", &script]).map(drop)
+}
+
+fn installed(program: &str) -> bool {
+    shell::succeeds("sh", &["-c", &format!("command -v {program}")])
 }
 
 fn libclang() -> Option<PathBuf> {

@@ -9,7 +9,7 @@ use xebec_chaos::{
     preflight,
 };
 
-use crate::build::{self, Profile};
+use crate::build::{self, Need, Profile};
 
 /// The first port of the loopback cluster.
 const LOOPBACK_BASE_PORT: u16 = 16440;
@@ -50,7 +50,7 @@ pub fn up(hollow_nodes: Option<u8>) -> Result<()> {
         }
         None => reference(),
     };
-    build::install_missing(spec.has_hosts())?;
+    build::install_missing(if spec.has_hosts() { Need::Cluster } else { Need::Build })?;
     spec.binary = build::xebec(Profile::Release)?;
     let _lock = lock(&spec)?;
     let cluster = Cluster::new(spec);

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use xebec_chaos::preflight;
 
-use crate::build::{self, Profile, cargo, run_visibly};
+use crate::build::{self, Need, Profile, cargo, run_visibly};
 
 /// Runs the tests of every crate, then the reference cluster with real containers.
 pub fn run(quick: bool) -> Result<()> {
-    build::install_missing(preflight::is_root())?;
+    build::install_missing(Need::Tests)?;
     run_visibly(&mut cargo(&["test", "--workspace", "--quiet"])?)?;
     if quick {
         return Ok(());

@@ -10,7 +10,7 @@ use crate::build::{self, cargo, run_visibly};
 
 /// Checks every rule and reports every breach.
 pub fn run() -> Result<()> {
-    build::install_missing(false)?;
+    build::install_missing(build::Need::Build)?;
     let mut breaches = Vec::new();
     breaches.extend(dependencies::check()?);
     breaches.extend(sizes::check()?);
