@@ -66,6 +66,8 @@ pub struct WatchCursor {
     /// The first revision that may be delivered, and the least that progress may report.
     start: Revision,
     next: Revision,
+    /// Not polled yet.
+    is_new: bool,
     fragments: VecDeque<Delivery>,
 }
 
@@ -74,7 +76,7 @@ impl WatchCursor {
     pub fn new(spec: WatchSpec, current: Revision) -> WatchCursor {
         let asked = spec.start_revision;
         let (start, next) = if asked.0 <= 0 { (current, current.next()) } else { (asked, asked) };
-        WatchCursor { spec, start, next, fragments: VecDeque::new() }
+        WatchCursor { spec, start, next, is_new: true, fragments: VecDeque::new() }
     }
 
     /// What was asked for.
@@ -90,12 +92,17 @@ impl WatchCursor {
     /// Says what to do next. `compacted` is the store's lowest readable revision; a response holds about
     /// `response_bytes_max` bytes, more only if one revision does and no fragments were asked for.
     ///
-    /// What is still in memory is delivered even if it was compacted meanwhile: nothing is missing then.
+    /// A watch that starts below `compacted` is refused, as in etcd; once it has begun, what is still in memory is
+    /// delivered even if it was compacted meanwhile: nothing is missing then.
     pub fn poll(&mut self, log: &EventLog, compacted: Revision, response_bytes_max: usize) -> WatchStep {
         if let Some(fragment) = self.fragments.pop_front() {
             return WatchStep::Deliver(fragment);
         }
         let current = log.current_revision();
+        let is_new = std::mem::replace(&mut self.is_new, false);
+        if is_new && self.next < compacted {
+            return WatchStep::Compacted { compact_revision: compacted };
+        }
         if self.next > current {
             return self.idle(current);
         }

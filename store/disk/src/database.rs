@@ -1,0 +1,151 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rocksdb::{
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRawIteratorWithThreadMode, FlushOptions,
+    IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+};
+
+use crate::DiskError;
+use crate::options::{Column, column_options, database_options};
+use crate::state::{STATE_NAME, State};
+
+/// One opened RocksDB directory. When it was replaced, it is removed as soon as the last view of it is gone.
+pub(crate) struct Database {
+    dir: PathBuf,
+    replaced: AtomicBool,
+    /// `None` only while dropping.
+    db: Option<DB>,
+}
+
+impl Database {
+    pub(crate) fn open(dir: &Path, create: bool, block_cache_bytes: usize) -> Result<Database, DiskError> {
+        let db = DB::open_cf_descriptors(&database_options(create), dir, descriptors(block_cache_bytes))
+            .map_err(|error| DiskError::engine(dir, error))?;
+        Ok(Database { dir: dir.to_owned(), replaced: AtomicBool::new(false), db: Some(db) })
+    }
+
+    /// Opens a directory that must not be changed, such as a checkpoint.
+    pub(crate) fn open_read_only(dir: &Path, block_cache_bytes: usize) -> Result<Database, DiskError> {
+        let db =
+            DB::open_cf_descriptors_read_only(&database_options(false), dir, descriptors(block_cache_bytes), false)
+                .map_err(|error| DiskError::engine(dir, error))?;
+        Ok(Database { dir: dir.to_owned(), replaced: AtomicBool::new(false), db: Some(db) })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn db(&self) -> &DB {
+        self.db.as_ref().expect("the database is there until it is dropped")
+    }
+
+    pub(crate) fn column(&self, column: Column) -> &ColumnFamily {
+        self.db().cf_handle(column.name()).expect("a database is opened with all its column families")
+    }
+
+    pub(crate) fn error(&self, error: rocksdb::Error) -> DiskError {
+        DiskError::engine(&self.dir, error)
+    }
+
+    /// An entry that RocksDB holds to be whole, but that is none of ours.
+    pub(crate) fn malformed(&self, column: Column) -> DiskError {
+        DiskError::corrupt(&self.dir, None, format!("a record in column family {} is malformed", column.name()))
+    }
+
+    pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), DiskError> {
+        let mut options = WriteOptions::default();
+        // The Raft log repeats what a crash takes; see the crate's documentation.
+        options.disable_wal(true);
+        self.db().write_opt(batch, &options).map_err(|error| self.error(error))
+    }
+
+    /// Brings every commit so far to disk, all column families at once.
+    pub(crate) fn flush(&self) -> Result<(), DiskError> {
+        let columns = Column::ALL.map(|column| self.column(column));
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db().flush_cfs_opt(&columns, &options).map_err(|error| self.error(error))
+    }
+
+    pub(crate) fn read_state(&self, tier: ReadTier) -> Result<Option<State>, DiskError> {
+        let mut options = ReadOptions::default();
+        options.set_read_tier(tier);
+        let found = self
+            .db()
+            .get_pinned_cf_opt(self.column(Column::Meta), STATE_NAME, &options)
+            .map_err(|error| self.error(error))?;
+        found.map(|bytes| self.parse_state(&bytes)).transpose()
+    }
+
+    pub(crate) fn parse_state(&self, bytes: &[u8]) -> Result<State, DiskError> {
+        bincode::deserialize(bytes).map_err(|_| self.malformed(Column::Meta))
+    }
+
+    pub(crate) fn get(&self, column: Column, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, DiskError> {
+        self.db().get_pinned_cf(self.column(column), key).map_err(|error| self.error(error))
+    }
+
+    /// Whether an iterator stopped because it was through, and not because it failed.
+    pub(crate) fn finished(&self, iterator: &DBRawIteratorWithThreadMode<'_, DB>) -> Result<(), DiskError> {
+        iterator.status().map_err(|error| self.error(error))
+    }
+
+    /// Reads everything, every block against its checksum.
+    pub(crate) fn verify(&self) -> Result<(), DiskError> {
+        for column in Column::ALL {
+            let mut options = ReadOptions::default();
+            options.set_verify_checksums(true);
+            options.fill_cache(false);
+            for entry in self.db().iterator_cf_opt(self.column(column), options, IteratorMode::Start) {
+                entry.map_err(|error| self.error(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of all files of the directory.
+    pub(crate) fn disk_bytes(&self) -> Result<u64, DiskError> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.dir).map_err(DiskError::io(&self.dir))? {
+            let entry = entry.map_err(DiskError::io(&self.dir))?;
+            match entry.metadata() {
+                Ok(metadata) => bytes += metadata.len(),
+                // RocksDB deletes files at any time.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(DiskError::Io { path: entry.path(), source }),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Another database has taken this one's place.
+    pub(crate) fn mark_replaced(&self) {
+        self.replaced.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        drop(self.db.take());
+        if self.replaced.load(Ordering::Acquire)
+            && let Err(error) = fs::remove_dir_all(&self.dir)
+        {
+            // The next open removes what is left.
+            tracing::warn!(dir = %self.dir.display(), %error, "removing a replaced keyspace failed");
+        }
+    }
+}
+
+fn descriptors(block_cache_bytes: usize) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(block_cache_bytes);
+    let mut descriptors: Vec<_> = Column::ALL
+        .into_iter()
+        .map(|column| ColumnFamilyDescriptor::new(column.name(), column_options(column, &cache)))
+        .collect();
+    // RocksDB insists on its default column family; nothing is kept in it.
+    descriptors.push(ColumnFamilyDescriptor::new("default", rocksdb::Options::default()));
+    descriptors
+}

@@ -1,0 +1,234 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rocksdb::ReadTier;
+use xebec_store_core::{Applied, LogPosition};
+
+use crate::batch::Batch;
+use crate::database::Database;
+use crate::manifest;
+use crate::marker::{DATABASE_PREFIX, MARKER_NAME, Marker, sync_dir};
+use crate::options::Options;
+use crate::state::State;
+use crate::{DiskError, View};
+
+/// The keyspace on disk. All methods take `&self`; one writer at a time is let in, readers never wait.
+///
+/// Everything but [`Keyspace::view`], [`Keyspace::applied`] and [`Keyspace::durable_position`] may block on the disk.
+pub struct Keyspace {
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    /// Held by whoever changes the keyspace.
+    pub(crate) writer: Mutex<()>,
+    /// The latest commit. Published by the writer, so that readers share one snapshot and see whole commits only.
+    pub(crate) published: ArcSwap<View>,
+    pub(crate) marker: Mutex<Marker>,
+}
+
+impl Keyspace {
+    /// Opens the keyspace in `dir`, or makes an empty one if `dir` is empty or missing.
+    ///
+    /// # Errors
+    /// [`DiskError::Corrupt`] names the file that is damaged, truncated or missing; nothing is repaired or reset.
+    /// [`DiskError::Locked`], [`DiskError::Format`], [`DiskError::OtherCluster`] as they say.
+    pub fn open(dir: &Path, options: Options) -> Result<Keyspace, DiskError> {
+        fs::create_dir_all(dir).map_err(DiskError::io(dir))?;
+        let marker = match Marker::read(dir)? {
+            Some(marker) => marker,
+            None => begin(dir)?,
+        };
+        let database_dir = marker.database_dir(dir);
+        let database = match &marker.manifest {
+            None => create(&database_dir, &options)?,
+            Some(recorded) => {
+                require_dir(&database_dir)?;
+                manifest::check(&database_dir, recorded)?;
+                Database::open(&database_dir, false, options.block_cache_bytes)?
+            }
+        };
+        let state = check_state(&database, &marker, &options)?;
+        if database.disk_bytes()? <= options.verify_bytes_max {
+            database.verify()?;
+        }
+        remove_leftovers(dir, &database_dir)?;
+        let database = Arc::new(database);
+        let promised = marker.promised;
+        let marker = vouch(dir, &database, marker.generation, promised)?;
+        Ok(Keyspace {
+            dir: dir.to_owned(),
+            options,
+            writer: Mutex::new(()),
+            published: ArcSwap::from_pointee(View::new(database, state)),
+            marker: Mutex::new(marker),
+        })
+    }
+
+    /// The latest commit. Never waits.
+    pub fn view(&self) -> Arc<View> {
+        self.published.load_full()
+    }
+
+    /// The last log entry that was committed here, and the last membership.
+    ///
+    /// # Errors
+    /// If the membership cannot be read.
+    pub fn applied(&self) -> Result<(Option<LogPosition>, Option<Bytes>), DiskError> {
+        let view = self.view();
+        Ok((view.position(), view.membership()?))
+    }
+
+    /// Commits applied commands, the position of the last log entry among them and, if given, a membership, in one
+    /// atomic write. Entries without a command commit with an empty list.
+    ///
+    /// Not synced: what a crash takes, Raft applies again, as long as its log is kept behind
+    /// [`Keyspace::durable_position`].
+    ///
+    /// # Errors
+    /// [`DiskError::OutOfOrder`] and [`DiskError::RevisionGap`] if the commands were not applied to the state as it
+    /// is. After any error the member must stop applying.
+    pub fn commit(
+        &self,
+        position: LogPosition,
+        membership: Option<&[u8]>,
+        applied: &[Applied],
+    ) -> Result<(), DiskError> {
+        let writer = self.writer.lock();
+        let before = self.view();
+        if let Some(applied) = before.position().filter(|applied| applied.index >= position.index) {
+            return Err(DiskError::OutOfOrder { position, applied });
+        }
+        let mut batch = Batch::new(before.database(), before.state().clone());
+        for applied in applied {
+            batch.add(applied)?;
+        }
+        if let Some(membership) = membership {
+            batch.set_membership(membership);
+        }
+        batch.state_mut().position = Some(position);
+        let state = batch.write()?;
+        self.publish(Arc::clone(before.database()), state);
+        drop(writer);
+        Ok(())
+    }
+
+    /// The position up to which the keyspace comes back after any crash: Raft may purge its log this far and no
+    /// further.
+    pub fn durable_position(&self) -> Option<LogPosition> {
+        self.marker.lock().promised
+    }
+
+    /// Brings what was committed to disk, so that [`Keyspace::durable_position`] reaches at least the position at the
+    /// call, and returns it.
+    ///
+    /// # Errors
+    /// If the disk refuses; the durable position stays.
+    pub fn make_durable(&self) -> Result<Option<LogPosition>, DiskError> {
+        let view = self.view();
+        view.database().flush()?;
+        let persisted = view.database().read_state(ReadTier::Persisted)?;
+        let position = persisted.and_then(|state| state.position);
+        let mut marker = self.marker.lock();
+        if !Arc::ptr_eq(self.published.load().database(), view.database()) {
+            // A checkpoint was installed meanwhile; it came with a promise of its own.
+            return Ok(marker.promised);
+        }
+        *marker = vouch(&self.dir, view.database(), marker.generation, position.max(marker.promised))?;
+        Ok(marker.promised)
+    }
+
+    pub(crate) fn publish(&self, database: Arc<Database>, state: State) {
+        self.published.store(Arc::new(View::new(database, state)));
+    }
+}
+
+/// The first marker of an empty directory. From here on a crash is recognised: the marker knows of no database yet.
+fn begin(dir: &Path) -> Result<Marker, DiskError> {
+    for entry in fs::read_dir(dir).map_err(DiskError::io(dir))? {
+        let name = entry.map_err(DiskError::io(dir))?.file_name();
+        if name.to_string_lossy().starts_with(DATABASE_PREFIX) {
+            let reason = format!("the file is missing, but {} is there", name.to_string_lossy());
+            return Err(DiskError::corrupt(dir.join(MARKER_NAME), None, reason));
+        }
+    }
+    let marker = Marker { generation: 1, promised: None, manifest: None };
+    marker.write(dir)?;
+    Ok(marker)
+}
+
+/// Makes an empty database; what an interrupted attempt left has promised nothing and is removed.
+fn create(database_dir: &Path, options: &Options) -> Result<Database, DiskError> {
+    if database_dir.exists() {
+        fs::remove_dir_all(database_dir).map_err(DiskError::io(database_dir))?;
+    }
+    let database = Database::open(database_dir, true, options.block_cache_bytes)?;
+    Batch::new(&database, State::empty(options.cluster_id)).write()?;
+    database.flush()?;
+    Ok(database)
+}
+
+fn require_dir(database_dir: &Path) -> Result<(), DiskError> {
+    if database_dir.is_dir() { Ok(()) } else { Err(DiskError::corrupt(database_dir, None, "the directory is missing")) }
+}
+
+/// The state, if it is what the marker promised.
+pub(crate) fn check_state(database: &Database, marker: &Marker, options: &Options) -> Result<State, DiskError> {
+    let Some(state) = database.read_state(ReadTier::All)? else {
+        return Err(DiskError::corrupt(database.dir(), None, "the state record is missing"));
+    };
+    if options.cluster_id != 0 && state.cluster_id != 0 && state.cluster_id != options.cluster_id {
+        return Err(DiskError::OtherCluster {
+            dir: database.dir().to_owned(),
+            found: state.cluster_id,
+            expected: options.cluster_id,
+        });
+    }
+    let index = |position: Option<LogPosition>| position.map_or(0, |position| position.index);
+    if index(state.position) < index(marker.promised) {
+        let manifest = database.dir().join(manifest::current_manifest(database.dir())?);
+        let reason = format!(
+            "describes the keyspace at log index {}, but index {} was durable",
+            index(state.position),
+            index(marker.promised)
+        );
+        return Err(DiskError::corrupt(manifest, None, reason));
+    }
+    Ok(state)
+}
+
+/// Notes in the marker what is on disk now.
+pub(crate) fn vouch(
+    dir: &Path,
+    database: &Database,
+    generation: u64,
+    promised: Option<LogPosition>,
+) -> Result<Marker, DiskError> {
+    let name = manifest::current_manifest(database.dir())?;
+    let path = database.dir().join(&name);
+    let size = fs::metadata(&path).map_err(DiskError::io(&path))?.len();
+    let marker = Marker { generation, promised, manifest: Some((name, size)) };
+    marker.write(dir)?;
+    Ok(marker)
+}
+
+/// Removes databases of other generations: replaced ones, and snapshots whose installation was interrupted.
+fn remove_leftovers(dir: &Path, database_dir: &Path) -> Result<(), DiskError> {
+    for entry in fs::read_dir(dir).map_err(DiskError::io(dir))? {
+        let entry = entry.map_err(DiskError::io(dir))?;
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with(DATABASE_PREFIX) && path != database_dir {
+            fs::remove_dir_all(&path).map_err(DiskError::io(&path))?;
+        }
+    }
+    sync_dir(dir)
+}
+
+/// Views and the keyspace are shared between threads freely.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync + 'static>() {}
+    is_shared::<Keyspace>();
+    is_shared::<View>();
+};
