@@ -37,6 +37,16 @@ pub enum LogError {
         /// First entry that cannot be found.
         index: u64,
     },
+    /// The log ends before entries that were committed, and no snapshot covers them: it was cut.
+    #[error("{}: the log ends at entry {last}, but entry {committed} was committed", dir.display())]
+    Cut {
+        /// The log's directory.
+        dir: PathBuf,
+        /// Last entry found.
+        last: u64,
+        /// Last entry known to be committed.
+        committed: u64,
+    },
     /// Another process has this log open.
     #[error("{} is in use by another process", dir.display())]
     InUse {

@@ -9,6 +9,7 @@
 //! Invariant: an entry whose callback reported success is found by every later [`Log::open`], or the open fails and
 //! names the file and the offset.
 
+mod commit_hint;
 mod entry;
 mod error;
 mod log;

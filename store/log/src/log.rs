@@ -12,6 +12,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
+    commit_hint::CommitHint,
     entry::LogEntry,
     error::LogError,
     queue::{Command, Done, Queue},
@@ -65,6 +66,7 @@ struct Handle<E: LogEntry> {
     dir: PathBuf,
     shared: Arc<Shared<E>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    commit_hint: CommitHint,
     _lock: File,
 }
 
@@ -86,6 +88,9 @@ pub(crate) struct State<E> {
     vote: Option<Vec<u8>>,
     purged: Option<(u64, Vec<u8>)>,
     floor: u64,
+    committed: Option<(u64, Vec<u8>)>,
+    /// First index that may not be on disk yet.
+    pub flushed_next: u64,
     /// Counts truncations, so that a reader notices one.
     truncations: u64,
 }
@@ -115,6 +120,18 @@ impl<E: LogEntry> Log<E> {
         let segments = open_segments(&dir, first_index)?;
         let next_index = segments.back().map_or(first_index, |segment| segment.next_index().max(first_index));
         let synced_bytes = segments.back().map_or(0, |segment| segment.size_bytes);
+        if let Some(segment) = segments.back() {
+            // What a crashed process had written but not synced counts from here on.
+            segment.file.sync_all().map_err(LogError::io(&segment.path))?;
+        }
+        let (commit_hint, committed) = CommitHint::open(&dir)?;
+        if let Some((index, _)) = &committed
+            && *index >= next_index
+            && *index > facts.floor
+        {
+            let last = next_index.saturating_sub(1);
+            return Err(LogError::Cut { dir, last, committed: *index });
+        }
         let shared = Arc::new(Shared {
             queue: Queue::new(),
             state: Mutex::new(State {
@@ -127,6 +144,8 @@ impl<E: LogEntry> Log<E> {
                 vote: facts.vote.clone(),
                 purged: facts.purged.clone(),
                 floor: facts.floor,
+                committed,
+                flushed_next: next_index,
                 truncations: 0,
             }),
         });
@@ -144,7 +163,9 @@ impl<E: LogEntry> Log<E> {
             .name("raft-log".to_owned())
             .spawn(move || writer.run())
             .map_err(LogError::io(&dir))?;
-        Ok(Self { handle: Arc::new(Handle { dir, shared, writer: Mutex::new(Some(thread)), _lock: lock }) })
+        Ok(Self {
+            handle: Arc::new(Handle { dir, shared, writer: Mutex::new(Some(thread)), commit_hint, _lock: lock }),
+        })
     }
 
     /// Appends consecutive entries. They are readable when this returns; `done` is told, on the writer's thread, when
@@ -205,6 +226,28 @@ impl<E: LogEntry> Log<E> {
         self.handle.shared.queue.push(Command::SetFloor { floor, done }, 0)
     }
 
+    /// Notes that everything up to `index` is committed, without an fsync; passed over while `index` is not on this
+    /// disk yet. `marker` is the caller's encoding of the log id.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn note_committed(&self, index: u64, marker: Vec<u8>) -> Result<(), LogError> {
+        {
+            let mut state = self.handle.shared.state.lock();
+            if index >= state.flushed_next {
+                return Ok(());
+            }
+            state.committed = Some((index, marker.clone()));
+        }
+        self.handle.commit_hint.write(index, &marker)
+    }
+
+    /// What was last noted as committed.
+    #[must_use]
+    pub fn committed(&self) -> Option<(u64, Vec<u8>)> {
+        self.handle.shared.state.lock().committed.clone()
+    }
+
     /// Removes the entries from `index` on; `done` is told when that is durable. The caller appends nothing meanwhile.
     ///
     /// # Errors
@@ -230,6 +273,7 @@ impl<E: LogEntry> Log<E> {
             state.first_index = state.first_index.max(index + 1);
             while state.cache_first() <= index && state.pop_cache() {}
             state.next_index = state.next_index.max(index + 1);
+            state.flushed_next = state.flushed_next.max(index + 1);
         }
         self.handle.shared.queue.push(Command::Purge { index, marker }, 0)
     }
@@ -333,7 +377,7 @@ impl<E: LogEntry> State<E> {
     }
 
     /// First index that is not yet in a segment.
-    fn written_next(&self) -> u64 {
+    pub fn written_next(&self) -> u64 {
         self.segments.back().map_or(self.first_index, |segment| segment.next_index())
     }
 
@@ -358,6 +402,7 @@ impl<E: LogEntry> State<E> {
             self.next_index -= 1;
         }
         self.truncations += 1;
+        self.flushed_next = self.flushed_next.min(index);
     }
 
     fn find(&self, range: &Range<u64>, bytes_max: usize) -> Source<E> {

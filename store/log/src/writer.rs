@@ -149,6 +149,8 @@ impl<E: LogEntry> Writer<E> {
         if let Some((file, path, size)) = active {
             file.sync_data().map_err(LogError::io(&path))?;
             self.synced_bytes = size;
+            let mut state = self.shared.state.lock();
+            state.flushed_next = state.written_next();
         }
         Ok(())
     }

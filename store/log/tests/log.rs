@@ -260,6 +260,23 @@ fn a_purge_beyond_the_end_lets_the_log_go_on_behind_it() {
     assert_eq!(log.purged(), Some((99, b"at 99".to_vec())));
 }
 
+#[test]
+fn a_log_cut_before_what_was_committed_is_refused() {
+    let dir = TempDir::new().unwrap();
+    filled(dir.path(), 20);
+    let log = open(dir.path());
+    log.note_committed(25, b"not on this disk".to_vec()).unwrap();
+    assert_eq!(log.committed(), None);
+    log.note_committed(19, b"at 19".to_vec()).unwrap();
+    drop(log);
+    assert_eq!(open(dir.path()).committed(), Some((19, b"at 19".to_vec())));
+    let path = segments(dir.path()).pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+    let cut = Log::<Item>::open(options(dir.path()));
+    assert!(matches!(cut, Err(LogError::Cut { last: 18, committed: 19, .. })), "{cut:?}");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<u8>),

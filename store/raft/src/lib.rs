@@ -1,7 +1,36 @@
 //! The keyspace, replicated: openraft bound to the log, the keyspace and the peers.
+//!
+//! [`start`] opens a member's data and runs it; [`Member`] is the handle for everything else: proposals
+//! ([`Member::propose`], batched), linearizable reads ([`Member::linearizable`], sharing a read index), leases, and the
+//! keyspace itself. Any member serves any request: what only the leader can do is forwarded over the peer services
+//! ([`PeerService`]). Raft has a runtime of its own, so that no load on the client port delays a heartbeat.
+//!
+//! One direction: propose, append, commit, apply (pure, `xebec-store-core`), commit to the keyspace, publish to the
+//! [`Feed`], answer.
 
-/// Milliseconds between heartbeats, unless told otherwise.
-pub const HEARTBEAT_MILLIS_DEFAULT: u64 = 50;
-/// Milliseconds of silence after which a follower stands for election, unless told otherwise.
-pub const ELECTION_MILLIS_DEFAULT: u64 = 400;
-mod types; pub use types::*;
+mod error;
+mod feed;
+mod identity;
+mod leases;
+mod log_store;
+mod member;
+mod network;
+mod peer_service;
+mod peers;
+mod proposer;
+mod reader;
+mod snapshot;
+mod start;
+mod state_machine;
+mod types;
+mod wire;
+
+pub use error::{RequestFailure, StartError};
+pub use feed::Feed;
+pub use identity::{Identity, cluster_id, member_id};
+pub use leases::LeaseLife;
+pub use member::{Member, MemberStatus, REQUEST_TIMEOUT};
+pub use peer_service::PeerService;
+pub use peers::Dialer;
+pub use start::{ELECTION_MILLIS_DEFAULT, HEARTBEAT_MILLIS_DEFAULT, MemberConfig, start};
+pub use types::{Batch, MemberId, MemberNode, Outcome, Outcomes, TypeConfig};

@@ -65,9 +65,7 @@ impl LogStore {
             self.log.read(range, bytes_max)?
         } else {
             let log = self.log.clone();
-            tokio::task::spawn_blocking(move || log.read(range, bytes_max))
-                .await
-                .map_err(io::Error::other)??
+            tokio::task::spawn_blocking(move || log.read(range, bytes_max)).await.map_err(io::Error::other)??
         };
         Ok(entries.into_iter().map(|entry| entry.0).collect())
     }
@@ -88,10 +86,7 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
 }
 
 /// A callback for the log's writer and what to await for it.
-fn flushed() -> (
-    impl FnOnce(Result<(), LogError>) + Send + 'static,
-    impl Future<Output = Result<(), io::Error>>,
-) {
+fn flushed() -> (impl FnOnce(Result<(), LogError>) + Send + 'static, impl Future<Output = Result<(), io::Error>>) {
     let (tx, rx) = oneshot::channel();
     let done = move |result| {
         if tx.send(result).is_err() {
@@ -126,10 +121,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        self.log
-            .vote()
-            .map(|bytes| wire::decode(&bytes).map_err(io::Error::other))
-            .transpose()
+        self.log.vote().map(|bytes| wire::decode(&bytes).map_err(io::Error::other)).transpose()
     }
 }
 
@@ -137,19 +129,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        let last_purged_log_id: Option<LogId> = self
-            .log
-            .purged()
-            .map(|(_, marker)| wire::decode(&marker).map_err(io::Error::other))
-            .transpose()?;
+        let last_purged_log_id: Option<LogId> =
+            self.log.purged().map(|(_, marker)| wire::decode(&marker).map_err(io::Error::other)).transpose()?;
         let last_log_id = match self.log.last_index() {
             Some(index) => self.id_at(index)?.or(last_purged_log_id),
             None => None,
         };
-        Ok(LogState {
-            last_purged_log_id,
-            last_log_id,
-        })
+        Ok(LogState { last_purged_log_id, last_log_id })
     }
 
     async fn get_log_reader(&mut self) -> Self::LogReader {
@@ -160,6 +146,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let (done, wait) = flushed();
         self.log.save_vote(wire::encode(vote).map_err(io::Error::other)?, done)?;
         wait.await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        if let Some(id) = committed {
+            self.log.note_committed(id.index, wire::encode(&id).map_err(io::Error::other)?)?;
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        self.log.committed().map(|(_, marker)| wire::decode(&marker).map_err(io::Error::other)).transpose()
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>

@@ -60,11 +60,7 @@ pub(crate) type AppendResult = StreamAppendResult<TypeConfig>;
 
 /// openraft's log id as the keyspace stores it.
 pub(crate) fn position(id: &LogId) -> LogPosition {
-    LogPosition {
-        term: id.committed_leader_id().term,
-        node: 0,
-        index: id.index,
-    }
+    LogPosition { term: id.committed_leader_id().term, node: 0, index: id.index }
 }
 
 /// The reverse of [`position`].

@@ -1,0 +1,452 @@
+//! A member of the cluster: the handle through which everything else uses the replicated store.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use openraft::{
+    Raft, ServerState,
+    async_runtime::watch::WatchReceiver,
+    errors::{InitializeError, RaftError},
+};
+use parking_lot::Mutex;
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use xebec_proto::xebec::peer::v1::{LeaseRemainingRequest, LeaseRenewRequest, leader_client::LeaderClient};
+use xebec_store_core::{Command, LeaseGrant, LeaseId};
+use xebec_store_disk::{CompactionStep, Keyspace};
+
+use crate::{
+    error::RequestFailure,
+    feed::Feed,
+    leases::{self, LeaseDesk, LeaseLife},
+    peers::{PeerChannel, Peers},
+    proposer::{self, Proposal, limited, pause},
+    reader::{self, ReadReply},
+    state_machine::{Machine, StateMachine},
+    types::{MemberId, MemberNode, Outcome, TypeConfig},
+};
+
+/// How long a request may take, a change of leader included (etcd: 5 s plus two election timeouts).
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// A running member. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Member(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub id: MemberId,
+    pub cluster_id: u64,
+    pub raft: Raft<TypeConfig, StateMachine>,
+    pub machine: Arc<Machine>,
+    pub peers: Arc<Peers>,
+    pub proposals: mpsc::Sender<Proposal>,
+    pub readers: mpsc::Sender<ReadReply>,
+    pub leaders: watch::Sender<Option<MemberId>>,
+    pub handle: Handle,
+    pub runtime: Mutex<Option<Runtime>>,
+    pub stop: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where one is running.
+        if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What this member knows about itself and the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// The current term.
+    pub term: u64,
+    /// Who leads, if that is known.
+    pub leader: Option<MemberId>,
+    /// Index of the last entry in the log.
+    pub last_index: u64,
+    /// Index of the last applied entry.
+    pub applied_index: u64,
+    /// Whether this member does not vote.
+    pub is_learner: bool,
+    /// The members by id.
+    pub members: Vec<(MemberId, MemberNode, bool)>,
+    /// Whether Raft has stopped because of an error.
+    pub failed: Option<String>,
+}
+
+impl Member {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// This member's id.
+    #[must_use]
+    pub fn id(&self) -> MemberId {
+        self.0.id
+    }
+
+    /// The cluster's id.
+    #[must_use]
+    pub fn cluster_id(&self) -> u64 {
+        self.0.cluster_id
+    }
+
+    /// The keyspace as this member has it.
+    #[must_use]
+    pub fn keyspace(&self) -> &Arc<Keyspace> {
+        &self.0.machine.keyspace
+    }
+
+    /// The newest events and how far this member has come.
+    #[must_use]
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.0.machine.feed
+    }
+
+    /// The runtime that Raft has for itself; the peer port is served there.
+    #[must_use]
+    pub fn raft_runtime(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    /// Follows who leads.
+    #[must_use]
+    pub fn leaders(&self) -> watch::Receiver<Option<MemberId>> {
+        self.0.leaders.subscribe()
+    }
+
+    /// Whether this member thinks it leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        *self.0.leaders.borrow() == Some(self.0.id)
+    }
+
+    /// Cancelled when the member stops, by request or because Raft failed.
+    #[must_use]
+    pub fn stopped(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+
+    pub(crate) fn raft(&self) -> &Raft<TypeConfig, StateMachine> {
+        &self.0.raft
+    }
+
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.0.machine
+    }
+
+    pub(crate) fn leases(&self) -> Arc<LeaseDesk> {
+        self.0.machine.leases.clone()
+    }
+
+    /// Replicates a command and answers with what came of it.
+    ///
+    /// # Errors
+    /// See [`RequestFailure`] for which of them leave it open whether the command happened.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, RequestFailure> {
+        let (reply, answer) = oneshot::channel();
+        let proposal = Proposal { command, deadline: Instant::now() + REQUEST_TIMEOUT, reply };
+        self.0.proposals.try_send(proposal).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => RequestFailure::TooManyRequests,
+            mpsc::error::TrySendError::Closed(_) => RequestFailure::Stopped,
+        })?;
+        answer.await.unwrap_or(Err(RequestFailure::Stopped))
+    }
+
+    /// Waits until this member shows everything that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// [`RequestFailure::NoLeader`], [`RequestFailure::Timeout`] and the like; nothing was changed.
+    pub async fn linearizable(&self) -> Result<(), RequestFailure> {
+        let (reply, answer) = oneshot::channel();
+        self.0.readers.try_send(reply).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => RequestFailure::TooManyRequests,
+            mpsc::error::TrySendError::Closed(_) => RequestFailure::Stopped,
+        })?;
+        let index = limited(REQUEST_TIMEOUT, answer).await?.unwrap_or(Err(RequestFailure::Stopped))?;
+        let mut applied = self.feed().applied();
+        match limited(REQUEST_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await? {
+            Ok(_) => Ok(()),
+            Err(_) => Err(RequestFailure::Stopped),
+        }
+    }
+
+    /// Confirms with a quorum that this member leads, and catches up with what it leads.
+    pub(crate) async fn confirm_leadership(&self) -> Result<(), RequestFailure> {
+        if !self.leads() {
+            return Err(RequestFailure::NotLeader);
+        }
+        self.linearizable().await?;
+        if self.leads() { Ok(()) } else { Err(RequestFailure::NotLeader) }
+    }
+
+    /// Renews a lease at the leader, without a log entry. `None`: there is no such lease.
+    ///
+    /// # Errors
+    /// [`RequestFailure::NoLeader`] if nobody led in time.
+    pub async fn renew_lease(&self, id: LeaseId) -> Result<Option<i64>, RequestFailure> {
+        self.at_leader(
+            || self.renew_lease_as_leader(id),
+            async |mut client| {
+                let response = client.lease_renew(LeaseRenewRequest { id: id.0 }).await?.into_inner();
+                Ok(Some(response.ttl_seconds).filter(|ttl_seconds| *ttl_seconds > 0))
+            },
+        )
+        .await
+    }
+
+    /// What is left of a lease, as the leader knows. `None`: there is no such lease.
+    ///
+    /// # Errors
+    /// [`RequestFailure::NoLeader`] if nobody led in time.
+    pub async fn lease_life(&self, id: LeaseId) -> Result<Option<LeaseLife>, RequestFailure> {
+        self.at_leader(
+            || self.lease_life_as_leader(id),
+            async |mut client| {
+                let life = client.lease_remaining(LeaseRemainingRequest { id: id.0 }).await?.into_inner();
+                Ok(life
+                    .found
+                    .then_some(LeaseLife { granted_seconds: life.granted_seconds, left_seconds: life.left_seconds }))
+            },
+        )
+        .await
+    }
+
+    /// Asks the leader something that may safely be asked again, here or by call.
+    async fn at_leader<T, Here>(
+        &self,
+        here: impl Fn() -> Here,
+        there: impl AsyncFn(LeaderClient<PeerChannel>) -> Result<T, tonic::Status>,
+    ) -> Result<T, RequestFailure>
+    where
+        Here: Future<Output = Result<T, RequestFailure>>,
+    {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let mut leaders = self.leaders();
+        loop {
+            let leader = *leaders.borrow_and_update();
+            let answer = match leader {
+                Some(leader) if leader == self.id() => match here().await {
+                    Err(RequestFailure::NotLeader | RequestFailure::NoLeader) => None,
+                    answer => Some(answer?),
+                },
+                Some(leader) => match self.leader_client(leader) {
+                    Some(client) => tokio::select! {
+                        answer = limited(REQUEST_TIMEOUT, there(client)) => answer?.ok(),
+                        _ = leaders.changed() => continue,
+                    },
+                    None => None,
+                },
+                None => None,
+            };
+            match answer {
+                Some(answer) => return Ok(answer),
+                None if Instant::now() >= deadline => return Err(RequestFailure::NoLeader),
+                None => pause(&mut leaders, leader, deadline).await,
+            }
+        }
+    }
+
+    pub(crate) fn leader_client(&self, leader: MemberId) -> Option<LeaderClient<PeerChannel>> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched().clone();
+        self.0.peers.leader(leader, &metrics)
+    }
+
+    /// Fills in what only the leader knows.
+    pub(crate) fn stamp(&self, commands: &Arc<[Command]>) -> Arc<[Command]> {
+        let needs_time = |command: &Command| matches!(command, Command::LeaseGrant(_));
+        let Some(now) = self.leases().now().filter(|_| commands.iter().any(needs_time)) else {
+            return commands.clone();
+        };
+        let stamped = commands.iter().map(|command| match command {
+            Command::LeaseGrant(grant) => Command::LeaseGrant(LeaseGrant { now, ..grant.clone() }),
+            command => command.clone(),
+        });
+        stamped.collect()
+    }
+
+    /// Hands leadership to another member and waits until it has it. Only the leader can.
+    ///
+    /// # Errors
+    /// [`RequestFailure::NotLeader`], [`RequestFailure::UnknownMember`], [`RequestFailure::Timeout`].
+    pub async fn move_leader(&self, target: MemberId) -> Result<(), RequestFailure> {
+        if !self.leads() {
+            return Err(RequestFailure::NotLeader);
+        }
+        let known = self.status().members.iter().any(|(id, _, is_learner)| *id == target && !is_learner);
+        if !known {
+            return Err(RequestFailure::UnknownMember(target));
+        }
+        self.0.raft.trigger().transfer_leader(target).await.map_err(|_| RequestFailure::Stopped)?;
+        let mut leaders = self.leaders();
+        match limited(REQUEST_TIMEOUT, leaders.wait_for(|leader| *leader == Some(target))).await? {
+            Ok(_) => Ok(()),
+            Err(_) => Err(RequestFailure::Stopped),
+        }
+    }
+
+    /// What this member knows now.
+    #[must_use]
+    pub fn status(&self) -> MemberStatus {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let learners: Vec<MemberId> = membership.learner_ids().collect();
+        MemberStatus {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_index: metrics.last_log_index.unwrap_or(0),
+            applied_index: *self.feed().applied().borrow(),
+            is_learner: metrics.state == ServerState::Learner,
+            members: membership.nodes().map(|(id, node)| (*id, node.clone(), learners.contains(id))).collect(),
+            failed: metrics.running_state.as_ref().err().map(ToString::to_string),
+        }
+    }
+
+    /// Stops Raft and all its work. The log and the keyspace close when the last handle is gone.
+    pub async fn stop(&self) {
+        self.0.stop.cancel();
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not stop cleanly");
+        }
+        let runtime = self.0.runtime.lock().take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Begins the cluster with these members; harmless if it has begun.
+    pub(crate) async fn initialize(
+        &self,
+        members: std::collections::BTreeMap<MemberId, MemberNode>,
+    ) -> Result<(), String> {
+        match self.0.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Starts the member's own work on Raft's runtime.
+    pub(crate) fn spawn_work(&self, proposals: mpsc::Receiver<Proposal>, readers: mpsc::Receiver<ReadReply>) {
+        self.spawn(proposer::run(self.clone(), proposals));
+        self.spawn(reader::run(self.clone(), readers));
+        self.spawn(leases::run(self.clone()));
+        self.spawn(self.clone().follow_leadership());
+        self.spawn(self.clone().follow_leases());
+        self.spawn(self.clone().shorten_log());
+        self.spawn(self.clone().clean_keyspace());
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.0.handle.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Publishes who leads, and stops the member when Raft has failed.
+    async fn follow_leadership(self) {
+        let mut metrics = self.0.raft.metrics();
+        loop {
+            let (leader, failed) = {
+                let now = metrics.borrow_watched();
+                (now.current_leader, now.running_state.clone().err())
+            };
+            if let Some(error) = failed {
+                tracing::error!(%error, "Raft has stopped");
+                self.0.leaders.send_replace(None);
+                self.0.stop.cancel();
+                return;
+            }
+            self.0.leaders.send_if_modified(|current| {
+                let changed = *current != leader;
+                if changed {
+                    let leader = leader.map(|id| format!("{id:x}"));
+                    tracing::info!(member = format!("{:x}", self.id()), ?leader, "leader changed");
+                }
+                *current = leader;
+                changed
+            });
+            if metrics.changed().await.is_err() {
+                self.0.leaders.send_replace(None);
+                self.0.stop.cancel();
+                return;
+            }
+        }
+    }
+
+    /// Opens and closes the lease desk as leadership comes and goes.
+    async fn follow_leases(self) {
+        let mut metrics = self.0.raft.server_metrics();
+        let mut served_term = None;
+        loop {
+            let (leads, term) = {
+                let now = metrics.borrow_watched();
+                (now.state == ServerState::Leader, now.vote.leader_id.term)
+            };
+            if !leads {
+                served_term = None;
+                self.leases().demote();
+            } else if served_term != Some(term) {
+                // Everything that earlier leaders committed must be in the view that the table is made from.
+                if self.linearizable().await.is_ok() {
+                    let keyspace = self.keyspace().clone();
+                    match self.leases().promote(term, || keyspace.view()) {
+                        Ok(()) => served_term = Some(term),
+                        Err(error) => tracing::error!(error, "the leases cannot be read"),
+                    }
+                }
+                if served_term != Some(term) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            }
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Makes the keyspace durable and lets Raft purge its log, when the log has grown.
+    async fn shorten_log(self) {
+        loop {
+            self.0.machine.log_grown.notified().await;
+            if self.0.raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Removes old versions after compactions, in steps.
+    async fn clean_keyspace(self) {
+        loop {
+            let keyspace = self.keyspace().clone();
+            let step = tokio::task::spawn_blocking(move || keyspace.compact_step()).await;
+            match step {
+                Ok(Ok(CompactionStep::More { .. })) => tokio::task::yield_now().await,
+                Ok(Ok(CompactionStep::Done)) => self.0.machine.compacted.notified().await,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "old versions cannot be removed");
+                    self.0.machine.compacted.notified().await;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Lets openraft see snapshots from now on.
+    pub(crate) fn open_for_snapshots(&self) {
+        self.0.machine.running.store(true, Ordering::Release);
+    }
+}

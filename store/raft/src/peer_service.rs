@@ -1,0 +1,181 @@
+//! What this member answers to the others.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt};
+use openraft::errors::RaftError;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
+use xebec_proto::xebec::peer::v1::{
+    Frame, LeaseRemainingRequest, LeaseRemainingResponse, LeaseRenewRequest, LeaseRenewResponse, MoveLeaderRequest,
+    MoveLeaderResponse, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse, SnapshotPart,
+    leader_server::{Leader, LeaderServer},
+    raft_server::{Raft, RaftServer},
+};
+use xebec_store_core::{Command, LeaseId};
+
+use crate::{
+    error::RequestFailure,
+    member::{Member, REQUEST_TIMEOUT},
+    network::frame,
+    peers::{CheckHeaders, PEER_MESSAGE_BYTES_MAX},
+    proposer::{BATCH_COMMANDS_MAX, limited},
+    reader, snapshot,
+    types::{AppendResult, TypeConfig},
+    wire,
+};
+
+/// Both peer services of a member.
+#[derive(Clone)]
+pub struct PeerService(Member);
+
+impl PeerService {
+    /// The services to mount on the peer port.
+    pub fn routes(member: &Member) -> tonic::service::Routes {
+        let check = CheckHeaders { cluster: member.cluster_id(), member: member.id() };
+        let raft = RaftServer::new(Self(member.clone())).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let leader = LeaderServer::new(Self(member.clone())).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        tonic::service::Routes::new(InterceptedService::new(raft, check.clone()))
+            .add_service(InterceptedService::new(leader, check))
+    }
+}
+
+fn read<T: DeserializeOwned>(frame: &Frame) -> Result<T, Status> {
+    wire::decode(&frame.body).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn write<T: Serialize>(message: &T) -> Result<Response<Frame>, Status> {
+    frame(message).map(Response::new).map_err(|error| Status::internal(error.to_string()))
+}
+
+fn stopped<E: std::error::Error>(error: &E) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+#[tonic::async_trait]
+impl Raft for PeerService {
+    type AppendStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
+
+    async fn append(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::AppendStream>, Status> {
+        let requests = request
+            .into_inner()
+            .map(|frame| frame.and_then(|frame| read(&frame)))
+            .take_while(|request| {
+                if let Err(status) = request {
+                    tracing::debug!(%status, "a replication stream ended");
+                }
+                std::future::ready(request.is_ok())
+            })
+            .filter_map(|request| std::future::ready(request.ok()));
+        let results = self.0.raft().stream_append(requests).map(|result| match result {
+            Ok(result) => frame::<AppendResult>(&result).map_err(|error| Status::internal(error.to_string())),
+            Err(fatal) => Err(stopped(&fatal)),
+        });
+        Ok(Response::new(Box::pin(results)))
+    }
+
+    async fn heartbeat(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let request = read(request.get_ref())?;
+        let response = self.0.raft().append_entries(request).await.map_err(|error| stopped(&error))?;
+        write(&response)
+    }
+
+    async fn vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let request = read(request.get_ref())?;
+        let response = self.0.raft().vote(request).await.map_err(|error| stopped(&error))?;
+        write(&response)
+    }
+
+    async fn pre_vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let request = read(request.get_ref())?;
+        let response = self.0.raft().pre_vote(request).await.map_err(|error: RaftError<TypeConfig>| stopped(&error))?;
+        write(&response)
+    }
+
+    async fn transfer_leader(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let request = read(request.get_ref())?;
+        let response = self.0.raft().handle_transfer_leader(request).await.map_err(|error| stopped(&error))?;
+        write(&response)
+    }
+
+    async fn install_snapshot(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<Frame>, Status> {
+        let dir = self.0.machine().next_snapshot_dir("incoming");
+        let (vote, snapshot) = snapshot::receive(request.into_inner(), dir).await.map_err(|error| {
+            tracing::warn!(%error, "a snapshot was not received");
+            Status::aborted(error.to_string())
+        })?;
+        tracing::info!(meta = %snapshot.meta, "received a snapshot");
+        let response = self.0.raft().install_full_snapshot(vote, snapshot).await.map_err(|error| stopped(&error))?;
+        write(&response)
+    }
+}
+
+/// Failures as peers read them: FailedPrecondition means "nothing happened, ask another".
+fn status(failure: RequestFailure) -> Status {
+    let text = failure.to_string();
+    match failure {
+        RequestFailure::NoLeader | RequestFailure::NotLeader => Status::failed_precondition(text),
+        RequestFailure::TooManyRequests => Status::resource_exhausted(text),
+        RequestFailure::Timeout => Status::deadline_exceeded(text),
+        RequestFailure::UnknownMember(_) => Status::not_found(text),
+        RequestFailure::Malformed(_) => Status::internal(text),
+        RequestFailure::LeaderChanged | RequestFailure::Stopped => Status::unavailable(text),
+    }
+}
+
+#[tonic::async_trait]
+impl Leader for PeerService {
+    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
+        let commands = request.into_inner().commands;
+        if commands.len() > BATCH_COMMANDS_MAX {
+            return Err(Status::invalid_argument(format!("more than {BATCH_COMMANDS_MAX} commands")));
+        }
+        if !self.0.leads() {
+            return Err(status(RequestFailure::NotLeader));
+        }
+        let commands: Result<Vec<Command>, _> = commands.iter().map(|command| wire::decode(command)).collect();
+        let commands = commands.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let outcomes = futures::future::try_join_all(commands.into_iter().map(|command| self.0.propose(command)));
+        let outcomes = outcomes.await.map_err(|failure| match failure {
+            // Some of the commands may have been proposed: the caller must not try again.
+            RequestFailure::NoLeader => status(RequestFailure::LeaderChanged),
+            failure => status(failure),
+        })?;
+        let encoded: Result<Vec<_>, _> = outcomes.iter().map(|outcome| wire::encode(outcome).map(Into::into)).collect();
+        let outcomes = encoded.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(ProposeResponse { outcomes }))
+    }
+
+    async fn read_index(&self, _request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexResponse>, Status> {
+        let index = reader::read_index_here(&self.0, Instant::now() + REQUEST_TIMEOUT).await.map_err(status)?;
+        let index = index.ok_or_else(|| status(RequestFailure::NotLeader))?;
+        Ok(Response::new(ReadIndexResponse { index }))
+    }
+
+    async fn lease_renew(&self, request: Request<LeaseRenewRequest>) -> Result<Response<LeaseRenewResponse>, Status> {
+        let renewed = self.0.renew_lease_as_leader(LeaseId(request.get_ref().id)).await.map_err(status)?;
+        Ok(Response::new(LeaseRenewResponse { ttl_seconds: renewed.unwrap_or(0) }))
+    }
+
+    async fn lease_remaining(
+        &self,
+        request: Request<LeaseRemainingRequest>,
+    ) -> Result<Response<LeaseRemainingResponse>, Status> {
+        let life = self.0.lease_life_as_leader(LeaseId(request.get_ref().id)).await.map_err(status)?;
+        Ok(Response::new(match life {
+            None => LeaseRemainingResponse::default(),
+            Some(life) => LeaseRemainingResponse {
+                found: true,
+                granted_seconds: life.granted_seconds,
+                left_seconds: life.left_seconds,
+            },
+        }))
+    }
+
+    async fn move_leader(&self, request: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {
+        let moved = limited(REQUEST_TIMEOUT, self.0.move_leader(request.get_ref().target)).await;
+        moved.and_then(|moved| moved).map_err(status)?;
+        Ok(Response::new(MoveLeaderResponse {}))
+    }
+}

@@ -1,0 +1,223 @@
+//! From a configuration to a running member.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+};
+
+use openraft::{Config, Raft, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{Notify, mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+use xebec_store_core::{EventLogOptions, ReadView};
+use xebec_store_disk::{Keyspace, Options};
+use xebec_store_log::{Log, LogOptions};
+
+use crate::{
+    error::StartError,
+    feed::Feed,
+    identity::{Identity, cluster_id, member_id},
+    leases::LeaseDesk,
+    log_store::{LogStore, StoredEntry},
+    member::{Inner, Member},
+    network::Network,
+    peers::{Dialer, Peers},
+    proposer::PROPOSALS_WAITING_MAX,
+    reader::READERS_WAITING_MAX,
+    state_machine::{Machine, StateMachine},
+    types::{MemberId, MemberNode},
+};
+
+/// Milliseconds between heartbeats, unless told otherwise.
+pub const HEARTBEAT_MILLIS_DEFAULT: u64 = 50;
+/// Milliseconds of silence after which a follower stands for election, unless told otherwise.
+pub const ELECTION_MILLIS_DEFAULT: u64 = 400;
+/// Threads of Raft's runtime. One may be busy while the other sends heartbeats.
+const RAFT_THREADS: usize = 2;
+/// Threads of Raft's runtime that may block on disks.
+const BLOCKING_THREADS_MAX: usize = 16;
+/// Entries kept in the log behind a snapshot, for followers that lag a little.
+const ENTRIES_KEPT: u64 = 10_000;
+/// Entries sent to a follower in one message.
+const ENTRIES_PER_MESSAGE_MAX: u64 = 64;
+
+/// What a member needs to know to start.
+#[derive(Clone)]
+pub struct MemberConfig {
+    /// This member's name.
+    pub name: String,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// The cluster's first members with their peer URLs, this one among them.
+    pub initial_cluster: BTreeMap<String, Vec<String>>,
+    /// Whether this cluster begins with these members, as opposed to one that is joined.
+    pub is_new_cluster: bool,
+    /// Distinguishes clusters of equal members.
+    pub token: String,
+    /// Milliseconds between heartbeats.
+    pub heartbeat_millis: u64,
+    /// Milliseconds of silence after which a follower stands for election.
+    pub election_millis: u64,
+    /// Opens channels to the other members.
+    pub dialer: Dialer,
+}
+
+/// Starts a member: opens its data, refuses what is damaged, and joins its peers.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(RAFT_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("raft")
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::Raft(error.to_string()))?;
+    let handle = runtime.handle().clone();
+    let started = handle.spawn(start_on(config, RuntimeGuard(Some(runtime)))).await;
+    started.map_err(|error| StartError::Raft(error.to_string()))?
+}
+
+/// Shuts a runtime down without waiting if the start fails halfway.
+struct RuntimeGuard(Option<Runtime>);
+
+impl Drop for RuntimeGuard {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn start_on(config: MemberConfig, mut runtime: RuntimeGuard) -> Result<Member, StartError> {
+    let handle = tokio::runtime::Handle::current();
+    let members: BTreeMap<MemberId, MemberNode> = config
+        .initial_cluster
+        .iter()
+        .map(|(name, urls)| {
+            (member_id(urls, &config.token), MemberNode { name: name.clone(), peer_urls: urls.clone() })
+        })
+        .collect();
+    let own = config.initial_cluster.get(&config.name).map(|urls| member_id(urls, &config.token));
+    let member = own.ok_or_else(|| StartError::Config(format!("{} is not in --initial-cluster", config.name)))?;
+    let cluster = cluster_id(&members.keys().copied().collect::<Vec<_>>());
+
+    let dir = config.data_dir.join("member");
+    let opening = dir.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&opening, Identity { member, cluster }));
+    let machine = opened.await.map_err(|error| StartError::Raft(error.to_string()))??;
+    let machine = Arc::new(machine);
+
+    let raft_config = raft_config(&config)?;
+    let peers = Arc::new(Peers::new(cluster, config.dialer.clone(), handle.clone()));
+    let raft = Raft::build(
+        member,
+        Arc::new(raft_config),
+        Network(peers.clone()),
+        LogStore::new(machine.log.clone()),
+        StateMachine(machine.clone()),
+    )
+    .await
+    .map_err(|error| StartError::Raft(error.to_string()))?;
+    let (proposals, proposals_rx) = mpsc::channel(PROPOSALS_WAITING_MAX);
+    let (readers, readers_rx) = mpsc::channel(READERS_WAITING_MAX);
+    let this = Member::new(Inner {
+        id: member,
+        cluster_id: cluster,
+        raft: raft.clone(),
+        machine,
+        peers,
+        proposals,
+        readers,
+        leaders: watch::Sender::new(None),
+        handle,
+        runtime: Mutex::new(runtime.0.take()),
+        stop: CancellationToken::new(),
+    });
+    this.open_for_snapshots();
+    raft.run();
+    this.spawn_work(proposals_rx, readers_rx);
+    if config.is_new_cluster {
+        this.initialize(members).await.map_err(StartError::Raft)?;
+    }
+    Ok(this)
+}
+
+fn raft_config(config: &MemberConfig) -> Result<Config, StartError> {
+    // openraft waits for the leader's lease (the larger number) and then for a random time between the two: together
+    // the election timeout, and a quarter more at worst.
+    let election_timeout_max = config.election_millis * 5 / 8;
+    let election_timeout_min = config.election_millis * 3 / 8;
+    Config {
+        cluster_name: config.token.clone(),
+        heartbeat_interval: config.heartbeat_millis,
+        election_timeout_min,
+        election_timeout_max,
+        enable_pre_vote: Some(true),
+        // A restarted leader may lag behind what it had applied: it has to win an election first.
+        enable_leader_restore: Some(false),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        max_payload_entries: ENTRIES_PER_MESSAGE_MAX,
+        // A snapshot is sent only to those whose entries are purged.
+        replication_lag_threshold: u64::MAX,
+        install_snapshot_timeout: 600_000,
+        backoff: "50ms 100ms 200ms ...500ms".to_owned(),
+        ..Config::default()
+    }
+    .validate()
+    .map_err(|error| {
+        StartError::Config(format!(
+            "--heartbeat-interval {} and --election-timeout {} do not fit: {error}",
+            config.heartbeat_millis, config.election_millis
+        ))
+    })
+}
+
+/// Opens what is on disk and checks that the parts belong together.
+fn open(dir: &Path, identity: Identity) -> Result<Machine, StartError> {
+    let file = |path: &Path| {
+        let path = path.to_path_buf();
+        move |error: std::io::Error| StartError::File { path, reason: error.to_string() }
+    };
+    fs::create_dir_all(dir).map_err(file(dir))?;
+    identity.claim(dir)?;
+    let snapshots_dir = dir.join("snapshots");
+    if snapshots_dir.exists() {
+        fs::remove_dir_all(&snapshots_dir).map_err(file(&snapshots_dir))?;
+    }
+    let log_dir = dir.join("log");
+    let log: Log<StoredEntry> = Log::open(LogOptions::new(&log_dir))?;
+    let options = Options { cluster_id: identity.cluster, ..Options::default() };
+    let keyspace = Keyspace::open(&dir.join("keyspace"), options)?;
+    let view = keyspace.view();
+    let applied = view.position().map_or(0, |position| position.index);
+    let last = log.last_index().unwrap_or(0);
+    if applied > last && applied > log.floor() {
+        return Err(StartError::LogTooShort { log_dir, last, applied });
+    }
+    let feed = Feed::new(EventLogOptions::default(), view.current_revision(), applied);
+    drop(view);
+    Ok(Machine {
+        keyspace: Arc::new(keyspace),
+        log,
+        feed: Arc::new(feed),
+        leases: Arc::new(LeaseDesk::new()),
+        snapshots_dir,
+        running: AtomicBool::new(false),
+        compacted: Notify::new(),
+        log_grown: Notify::new(),
+        applied_entries: AtomicU64::new(0),
+        applied_bytes: AtomicU64::new(0),
+        snapshot_number: AtomicU64::new(0),
+    })
+}
