@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRawIteratorWithThreadMode, FlushOptions,
-    IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIteratorWithThreadMode, FlushOptions, IteratorMode,
+    ReadOptions, ReadTier, WriteBatch, WriteOptions,
 };
 
 use crate::DiskError;
@@ -82,10 +82,6 @@ impl Database {
 
     pub(crate) fn parse_state(&self, bytes: &[u8]) -> Result<State, DiskError> {
         bincode::deserialize(bytes).map_err(|_| self.malformed(Column::Meta))
-    }
-
-    pub(crate) fn get(&self, column: Column, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, DiskError> {
-        self.db().get_pinned_cf(self.column(column), key).map_err(|error| self.error(error))
     }
 
     /// Whether an iterator stopped because it was through, and not because it failed.
