@@ -7,6 +7,7 @@
 pub mod action;
 pub mod claim;
 pub mod csr;
+pub mod daemonset;
 pub mod deployment;
 pub mod endpoint;
 pub mod garbage;
@@ -20,6 +21,7 @@ pub mod replicaset;
 pub mod resource;
 pub mod selector;
 pub mod service_account;
+pub mod set_revision;
 pub mod token;
 
 pub use action::{Action, DeleteOptions, Propagation, Target};

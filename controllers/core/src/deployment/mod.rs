@@ -18,6 +18,7 @@ use k8s_openapi::api::{
 
 pub use revision::{DESIRED_REPLICAS, MAX_REPLICAS, REVISION, template_hash};
 use rollout::Rollout;
+pub(crate) use rollout::resolve_percent;
 
 use crate::{Failure, action::Action, claim::claim, meta, pods, selector};
 
