@@ -25,7 +25,7 @@ pub struct File {
 pub type Files = BTreeMap<String, File>;
 
 /// A ServiceAccount token a projected volume asks for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenWish {
     /// Audience; empty is the API server's.
     pub audience: String,

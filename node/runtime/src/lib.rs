@@ -4,11 +4,17 @@
 //! [`run`] is the component's entry, [`Flags`] its command line. The agent is fail-static: neither its own end nor the
 //! loss of every master touches a running container.
 
+pub mod cri;
 pub mod dns;
 mod flags;
+pub mod hollow;
+pub mod kubelet;
+pub mod objects;
 pub mod proxy;
 pub mod routes;
 mod run;
+pub mod runtime;
+pub mod volumes;
 
 pub use flags::Flags;
 pub use run::{Error, run};
