@@ -3,11 +3,16 @@
 //! Nothing here knows time, randomness or the network: a [`RequestContext`] brings what a decision needs. Objects are
 //! `serde_json::Value`s; what is known about their shape comes from `xebec-api`.
 
+pub mod admission;
 mod context;
 pub mod defaults;
+pub mod fields;
+pub mod patch;
 pub mod rbac;
 pub mod registry;
 pub mod request;
+pub mod service_ip;
+pub mod subresource;
 pub mod validate;
 
 pub use context::{RequestContext, SYSTEM_MASTERS, User};
