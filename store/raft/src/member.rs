@@ -194,7 +194,7 @@ impl Member {
     pub async fn renew_lease(&self, id: LeaseId) -> Result<Option<i64>, RequestFailure> {
         self.at_leader(
             || self.renew_lease_as_leader(id),
-            async |mut client| {
+            |mut client| async move {
                 let response = client.lease_renew(LeaseRenewRequest { id: id.0 }).await?.into_inner();
                 Ok(Some(response.ttl_seconds).filter(|ttl_seconds| *ttl_seconds > 0))
             },
@@ -209,7 +209,7 @@ impl Member {
     pub async fn lease_life(&self, id: LeaseId) -> Result<Option<LeaseLife>, RequestFailure> {
         self.at_leader(
             || self.lease_life_as_leader(id),
-            async |mut client| {
+            |mut client| async move {
                 let life = client.lease_remaining(LeaseRemainingRequest { id: id.0 }).await?.into_inner();
                 Ok(life
                     .found
@@ -220,13 +220,14 @@ impl Member {
     }
 
     /// Asks the leader something that may safely be asked again, here or by call.
-    async fn at_leader<T, Here>(
+    async fn at_leader<T, Here, There>(
         &self,
         here: impl Fn() -> Here,
-        there: impl AsyncFn(LeaderClient<PeerChannel>) -> Result<T, tonic::Status>,
+        there: impl Fn(LeaderClient<PeerChannel>) -> There,
     ) -> Result<T, RequestFailure>
     where
         Here: Future<Output = Result<T, RequestFailure>>,
+        There: Future<Output = Result<T, tonic::Status>>,
     {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         let mut leaders = self.leaders();
@@ -240,7 +241,10 @@ impl Member {
                 Some(leader) => match self.leader_client(leader) {
                     Some(client) => tokio::select! {
                         answer = limited(REQUEST_TIMEOUT, there(client)) => answer?.ok(),
-                        _ = leaders.changed() => continue,
+                        changed = leaders.changed() => match changed {
+                            Ok(()) => continue,
+                            Err(_) => return Err(RequestFailure::Stopped),
+                        },
                     },
                     None => None,
                 },
@@ -291,6 +295,12 @@ impl Member {
             Ok(_) => Ok(()),
             Err(_) => Err(RequestFailure::Stopped),
         }
+    }
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.0.raft.metrics().borrow_watched().current_term
     }
 
     /// What this member knows now.

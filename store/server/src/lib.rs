@@ -1,7 +1,21 @@
 //! The store's server: etcd v3 over gRPC, its HTTP endpoints and its command line, on top of the replicated keyspace.
+//!
+//! One file per service; `convert` turns messages into commands, `status` holds every error text clients match on,
+//! `listen` the ports, `run` puts it together.
 
+mod cluster;
+mod context;
+mod convert;
 mod flags;
+mod http;
+mod kv;
+mod lease;
+mod listen;
+mod maintenance;
+mod metrics;
 mod run;
+mod status;
+mod watch;
 
 pub use flags::{Flags, MAX_REQUEST_BYTES_DEFAULT, MAX_TXN_OPS_DEFAULT};
 pub use run::{Error, run};

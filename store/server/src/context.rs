@@ -1,0 +1,127 @@
+//! What all services share.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use prost::Message;
+use tonic::{Status, metadata::MetadataMap};
+use xebec_proto::etcdserverpb::ResponseHeader;
+use xebec_store_core::{Alarm, AlarmKind, Command, RequestError, Response, Revision};
+use xebec_store_disk::View;
+use xebec_store_raft::Member;
+
+use crate::{
+    metrics::Metrics,
+    status::{self, IntoStatus},
+};
+
+/// Metadata with which a client refuses members that see no leader (etcd `rpctypes.MetadataRequireLeaderKey`).
+const REQUIRE_LEADER_KEY: &str = "hasleader";
+/// How old a measurement of the keyspace's size may be when the quota is checked.
+const SIZE_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// Limits a server enforces.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub request_bytes_max: usize,
+    pub txn_ops_max: usize,
+    /// 0: none.
+    pub quota_bytes: i64,
+    pub election_timeout: Duration,
+    pub progress_interval: Duration,
+}
+
+/// A running member as the services see it.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub member: Member,
+    pub limits: Limits,
+    pub metrics: Arc<Metrics>,
+    size: Arc<Mutex<Option<(Instant, u64)>>>,
+}
+
+impl Context {
+    pub fn new(member: Member, limits: Limits) -> Self {
+        Self { member, limits, metrics: Arc::new(Metrics::default()), size: Arc::default() }
+    }
+
+    /// A response's header.
+    pub fn header(&self, revision: Revision) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.member.cluster_id(),
+            member_id: self.member.id(),
+            revision: revision.0,
+            raft_term: self.member.term(),
+        }
+    }
+
+    /// Proposes a command and answers with its response.
+    pub async fn propose(&self, command: Command) -> Result<Response, Status> {
+        let outcome = self.member.propose(command).await.map_err(|failure| {
+            self.metrics.proposals_failed.inc();
+            failure.into_status()
+        })?;
+        outcome.map_err(IntoStatus::into_status)
+    }
+
+    /// The keyspace; with everything acknowledged so far, unless `serializable`.
+    pub async fn view(&self, serializable: bool) -> Result<Arc<View>, Status> {
+        if !serializable {
+            self.member.linearizable().await.map_err(IntoStatus::into_status)?;
+        }
+        Ok(self.member.keyspace().view())
+    }
+
+    /// Refuses a request that is too large to replicate.
+    pub fn check_size(&self, request: &impl Message) -> Result<(), Status> {
+        if request.encoded_len() > self.limits.request_bytes_max {
+            return Err(status::request_too_large());
+        }
+        Ok(())
+    }
+
+    /// Whether the client wants a member that sees a leader.
+    pub fn requires_leader(metadata: &MetadataMap) -> bool {
+        metadata.get(REQUIRE_LEADER_KEY).is_some_and(|value| value == "true")
+    }
+
+    /// Refuses a client that asked for a leader while there is none.
+    pub fn check_leader(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        if Self::requires_leader(metadata) && self.member.leaders().borrow().is_none() {
+            return Err(status::no_leader());
+        }
+        Ok(())
+    }
+
+    /// Refuses what makes the store grow beyond its quota, and raises the alarm.
+    pub async fn check_quota(&self) -> Result<(), Status> {
+        if self.limits.quota_bytes <= 0 || self.size_bytes().await? < self.limits.quota_bytes as u64 {
+            return Ok(());
+        }
+        let alarm = Alarm { member: self.member.id(), kind: AlarmKind::NoSpace };
+        self.propose(Command::AlarmActivate(alarm)).await?;
+        Err(RequestError::NoSpace.into_status())
+    }
+
+    async fn size_bytes(&self) -> Result<u64, Status> {
+        if let Some((at, bytes)) = *self.size.lock()
+            && at.elapsed() < SIZE_AGE_MAX
+        {
+            return Ok(bytes);
+        }
+        let keyspace = self.member.keyspace().clone();
+        let sizes = blocking(move || keyspace.sizes().map_err(IntoStatus::into_status)).await?;
+        *self.size.lock() = Some((Instant::now(), sizes.live_bytes));
+        Ok(sizes.live_bytes)
+    }
+}
+
+/// Runs work that may wait for the disk where it holds up nobody.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(IntoStatus::into_status)?
+}

@@ -1,0 +1,190 @@
+//! etcd's messages to the store's commands, and outcomes back.
+
+use tonic::Status;
+use xebec_proto::{
+    etcdserverpb::{
+        self as pb, compare::TargetUnion, range_request, request_op::Request as PbRequest,
+        response_op::Response as PbResponse,
+    },
+    mvccpb,
+};
+use xebec_store_core::{
+    Compare, CompareOperator, CompareTarget, DeleteRange, DeleteRangeResponse, Event, EventKind, KeyRange, KeyValue,
+    LeaseId, Op, OpResponse, Put, PutResponse, Range, RangeResponse, RequestError, Revision, SortOrder, SortTarget,
+    Txn, TxnResponse,
+};
+
+use crate::status::IntoStatus;
+
+pub(crate) fn range(request: pb::RangeRequest) -> Result<Range, Status> {
+    let invalid = |_| RequestError::InvalidSortOption.into_status();
+    let sort_order = match range_request::SortOrder::try_from(request.sort_order).map_err(invalid)? {
+        range_request::SortOrder::None => SortOrder::None,
+        range_request::SortOrder::Ascend => SortOrder::Ascend,
+        range_request::SortOrder::Descend => SortOrder::Descend,
+    };
+    let sort_target = match range_request::SortTarget::try_from(request.sort_target).map_err(invalid)? {
+        range_request::SortTarget::Key => SortTarget::Key,
+        range_request::SortTarget::Version => SortTarget::Version,
+        range_request::SortTarget::Create => SortTarget::Create,
+        range_request::SortTarget::Mod => SortTarget::Mod,
+        range_request::SortTarget::Value => SortTarget::Value,
+    };
+    Ok(Range {
+        range: KeyRange::from_wire(request.key, request.range_end),
+        limit: request.limit,
+        revision: Revision(request.revision),
+        sort_order,
+        sort_target,
+        keys_only: request.keys_only,
+        count_only: request.count_only,
+        min_mod_revision: Revision(request.min_mod_revision),
+        max_mod_revision: Revision(request.max_mod_revision),
+        min_create_revision: Revision(request.min_create_revision),
+        max_create_revision: Revision(request.max_create_revision),
+    })
+}
+
+pub(crate) fn put(request: pb::PutRequest) -> Put {
+    Put {
+        key: request.key,
+        value: request.value,
+        lease: LeaseId(request.lease),
+        prev_kv: request.prev_kv,
+        ignore_value: request.ignore_value,
+        ignore_lease: request.ignore_lease,
+    }
+}
+
+pub(crate) fn delete_range(request: pb::DeleteRangeRequest) -> DeleteRange {
+    DeleteRange { range: KeyRange::from_wire(request.key, request.range_end), prev_kv: request.prev_kv }
+}
+
+pub(crate) fn txn(request: pb::TxnRequest) -> Result<Txn, Status> {
+    Ok(Txn {
+        compares: request.compare.into_iter().map(compare).collect::<Result<_, _>>()?,
+        success: request.success.into_iter().map(op).collect::<Result<_, _>>()?,
+        failure: request.failure.into_iter().map(op).collect::<Result<_, _>>()?,
+    })
+}
+
+fn op(request: pb::RequestOp) -> Result<Op, Status> {
+    match request.request {
+        None => Err(RequestError::KeyNotFound.into_status()),
+        Some(PbRequest::RequestRange(request)) => Ok(Op::Range(range(request)?)),
+        Some(PbRequest::RequestPut(request)) => Ok(Op::Put(put(request))),
+        Some(PbRequest::RequestDeleteRange(request)) => Ok(Op::DeleteRange(delete_range(request))),
+        Some(PbRequest::RequestTxn(request)) => Ok(Op::Txn(txn(request)?)),
+    }
+}
+
+fn compare(request: pb::Compare) -> Result<Compare, Status> {
+    let unknown = |_| Status::invalid_argument("etcdserver: unknown compare");
+    let operator = match pb::compare::CompareResult::try_from(request.result).map_err(unknown)? {
+        pb::compare::CompareResult::Equal => CompareOperator::Equal,
+        pb::compare::CompareResult::Greater => CompareOperator::Greater,
+        pb::compare::CompareResult::Less => CompareOperator::Less,
+        pb::compare::CompareResult::NotEqual => CompareOperator::NotEqual,
+    };
+    // etcd reads the operand of the named target and takes an absent one for zero.
+    let operand = request.target_union;
+    let target = match pb::compare::CompareTarget::try_from(request.target).map_err(unknown)? {
+        pb::compare::CompareTarget::Version => CompareTarget::Version(match operand {
+            Some(TargetUnion::Version(version)) => version,
+            _ => 0,
+        }),
+        pb::compare::CompareTarget::Create => CompareTarget::Create(Revision(match operand {
+            Some(TargetUnion::CreateRevision(revision)) => revision,
+            _ => 0,
+        })),
+        pb::compare::CompareTarget::Mod => CompareTarget::Mod(Revision(match operand {
+            Some(TargetUnion::ModRevision(revision)) => revision,
+            _ => 0,
+        })),
+        pb::compare::CompareTarget::Value => CompareTarget::Value(match operand {
+            Some(TargetUnion::Value(value)) => value,
+            _ => bytes::Bytes::new(),
+        }),
+        pb::compare::CompareTarget::Lease => CompareTarget::Lease(LeaseId(match operand {
+            Some(TargetUnion::Lease(lease)) => lease,
+            _ => 0,
+        })),
+    };
+    Ok(Compare { range: KeyRange::from_wire(request.key, request.range_end), operator, target })
+}
+
+/// Whether a transaction reads without asking for the newest state (etcd `txn.IsTxnSerializable`).
+pub(crate) fn is_serializable(request: &pb::TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|op| match &op.request {
+        Some(PbRequest::RequestRange(range)) => range.serializable,
+        Some(PbRequest::RequestTxn(txn)) => is_serializable(txn),
+        _ => false,
+    })
+}
+
+pub(crate) fn key_value(kv: KeyValue) -> mvccpb::KeyValue {
+    mvccpb::KeyValue {
+        key: kv.key,
+        create_revision: kv.create_revision.0,
+        mod_revision: kv.mod_revision.0,
+        version: kv.version,
+        value: kv.value,
+        lease: kv.lease.0,
+    }
+}
+
+pub(crate) fn event(event: Event) -> mvccpb::Event {
+    let kind = match event.kind {
+        EventKind::Put => mvccpb::event::EventType::Put,
+        EventKind::Delete => mvccpb::event::EventType::Delete,
+    };
+    mvccpb::Event { r#type: kind.into(), kv: Some(key_value(event.kv)), prev_kv: event.prev_kv.map(key_value) }
+}
+
+pub(crate) fn range_response(header: Option<pb::ResponseHeader>, response: RangeResponse) -> pb::RangeResponse {
+    pb::RangeResponse {
+        header,
+        kvs: response.kvs.into_iter().map(key_value).collect(),
+        more: response.more,
+        count: response.count,
+    }
+}
+
+pub(crate) fn put_response(header: Option<pb::ResponseHeader>, response: PutResponse) -> pb::PutResponse {
+    pb::PutResponse { header, prev_kv: response.prev_kv.map(key_value) }
+}
+
+pub(crate) fn delete_response(
+    header: Option<pb::ResponseHeader>,
+    response: DeleteRangeResponse,
+) -> pb::DeleteRangeResponse {
+    pb::DeleteRangeResponse {
+        header,
+        deleted: response.deleted,
+        prev_kvs: response.prev_kvs.into_iter().map(key_value).collect(),
+    }
+}
+
+pub(crate) fn txn_response(header: Option<pb::ResponseHeader>, response: TxnResponse) -> pb::TxnResponse {
+    pb::TxnResponse {
+        header,
+        succeeded: response.succeeded,
+        responses: response.responses.into_iter().map(op_response).collect(),
+    }
+}
+
+/// Operations of a transaction carry the revision only, nested transactions an empty header.
+fn op_response(response: OpResponse) -> pb::ResponseOp {
+    let header = |revision: Revision| Some(pb::ResponseHeader { revision: revision.0, ..Default::default() });
+    let response = match response {
+        OpResponse::Range(response) => PbResponse::ResponseRange(range_response(header(response.revision), response)),
+        OpResponse::Put(response) => PbResponse::ResponsePut(put_response(header(response.revision), response)),
+        OpResponse::DeleteRange(response) => {
+            PbResponse::ResponseDeleteRange(delete_response(header(response.revision), response))
+        }
+        OpResponse::Txn(response) => {
+            PbResponse::ResponseTxn(txn_response(Some(pb::ResponseHeader::default()), response))
+        }
+    };
+    pb::ResponseOp { response: Some(response) }
+}

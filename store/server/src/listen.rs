@@ -1,0 +1,163 @@
+//! Ports: HTTP/1.1 and HTTP/2 side by side, with or without TLS.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, lookup_host},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::run::Error;
+
+/// Connections one port holds at a time.
+const CONNECTIONS_MAX: usize = 10_000;
+/// Streams one HTTP/2 connection may have; a kube-apiserver keeps its watches on few connections.
+const STREAMS_MAX: u32 = 100_000;
+/// HTTP/2 windows, in bytes.
+const WINDOW_BYTES: u32 = 1 << 20;
+/// A TLS handshake that takes longer is given up.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long open requests may go on when the server stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Silence after which a connection is probed, and how long the answer may take.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
+/// Pause after accepting failed, usually for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where to listen, and how.
+pub(crate) struct Endpoint {
+    pub address: String,
+    pub is_tls: bool,
+}
+
+impl Endpoint {
+    /// Reads a URL as etcd's flags have them: `http://host:port` or `https://host:port`.
+    pub fn parse(url: &str) -> Result<Self, Error> {
+        let uri: http::Uri = url.parse().map_err(|error| Error::Flag(format!("{url}: {error}")))?;
+        let is_tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(Error::Flag(format!("{url}: a URL must begin with http:// or https://"))),
+        };
+        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+        if uri.port_u16().is_none() {
+            return Err(Error::Flag(format!("{url}: a URL must name a port")));
+        }
+        Ok(Self { address: authority, is_tls })
+    }
+
+    /// Binds the endpoint on the current runtime.
+    pub async fn bind(&self) -> Result<Vec<TcpListener>, Error> {
+        let failed = |source| Error::Listen { address: self.address.clone(), source };
+        let addresses: Vec<SocketAddr> = lookup_host(&self.address).await.map_err(failed)?.collect();
+        let mut listeners = Vec::new();
+        for address in addresses {
+            match TcpListener::bind(address).await {
+                Ok(listener) => listeners.push(listener),
+                // "localhost" may name an address family that this machine lacks.
+                Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+                    tracing::debug!(%address, %error, "not listening");
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        if listeners.is_empty() {
+            return Err(failed(std::io::ErrorKind::AddrNotAvailable.into()));
+        }
+        Ok(listeners)
+    }
+}
+
+/// Serves a port until `stop`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let acceptor = tls.map(TlsAcceptor::from);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &slots) => accepted,
+            () = stop.cancelled() => return,
+        };
+        let Some((stream, slot)) = accepted else {
+            continue;
+        };
+        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        tokio::spawn(async move {
+            handle(stream, acceptor, router, stop).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, slot)),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn handle(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone at once");
+        return;
+    }
+    match acceptor {
+        None => speak(stream, router, stop).await,
+        Some(acceptor) => match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => speak(stream, router, stop).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
+        },
+    }
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router, stop: CancellationToken) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES * 4)
+        .keep_alive_interval(KEEP_ALIVE.0)
+        .keep_alive_timeout(KEEP_ALIVE.1);
+    builder.http1().timer(TokioTimer::new());
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(DRAIN_TIMEOUT, connection).await {
+                Ok(result) => result,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error, "a connection ended");
+    }
+}
