@@ -89,6 +89,12 @@ impl Loop {
         }
     }
 
+    /// Wakes a key.
+    #[cfg(test)]
+    pub(crate) fn poke(&self, key: ObjectKey) {
+        self.queue.add(key);
+    }
+
     async fn work(&self, executor: &Executor) {
         while let Some(item) = self.queue.next().await {
             let key = (*item).clone();

@@ -7,7 +7,11 @@
 mod context;
 mod discovery;
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod execute;
+#[cfg(test)]
+mod fake;
 mod flags;
 mod garbage;
 mod health;
