@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn range_end_follows_etcd_conventions() {
-        let table: &[(&[u8], &[u8], &[u8], bool)] = &[
+        type Row = (&'static [u8], &'static [u8], &'static [u8], bool);
+        let table: &[Row] = &[
             (b"a", b"", b"a", true),
             (b"a", b"", b"a\0", false),
             (b"a", b"\0", b"\xff\xff", true),

@@ -126,8 +126,8 @@ impl ReadView for Overlay<'_> {
         }
         if let KeyRange::Key(key) = range {
             if let Some(kv) = self.get(key, at)? {
-                // One key only, so there is nothing left to break off.
-                let _: ControlFlow<()> = visit(kv);
+                // One key only: there is nothing to break off.
+                let (ControlFlow::Continue(()) | ControlFlow::Break(())) = visit(kv);
             }
             return Ok(());
         }

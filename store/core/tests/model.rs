@@ -1,4 +1,5 @@
 //! `apply` against a model that is as simple as can be: the whole state copied for every revision.
+#![allow(clippy::unwrap_used, reason = "a test; clippy exempts only functions marked as such")]
 
 use std::collections::BTreeMap;
 

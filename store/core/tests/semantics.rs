@@ -1,4 +1,5 @@
 //! etcd's rules, one table or scene each.
+#![allow(clippy::unwrap_used, reason = "a test; clippy exempts only functions marked as such")]
 
 use bytes::Bytes;
 use xebec_store_core::{

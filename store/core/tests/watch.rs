@@ -1,4 +1,5 @@
 //! A watcher sees every revision once, in order, whatever the log evicts and however it catches up.
+#![allow(clippy::unwrap_used, reason = "a test; clippy exempts only functions marked as such")]
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
 use std::fs;
-use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,13 +6,10 @@ use rocksdb::ReadTier;
 use serde::{Deserialize, Serialize};
 use xebec_store_core::{LogPosition, ReadView, Revision};
 
-use crate::database::Database;
+use crate::database::{Database, measure};
 use crate::keyspace::{check_state, vouch};
-use crate::marker::{Marker, sync_dir};
+use crate::marker::{Marker, TableSum, sync_dir};
 use crate::{DiskError, Keyspace, View};
-
-/// Bytes read at a time while a file is checked.
-const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// A whole keyspace as files, at one position of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +61,7 @@ impl Keyspace {
             let entry = entry.map_err(DiskError::io(dir))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if is_part_of_checkpoint(&name) {
-                let (size_bytes, crc32c) = measure(&entry.path())?;
+                let TableSum { size_bytes, crc32c } = measure(&entry.path())?;
                 files.push(CheckpointFile { name, size_bytes, crc32c });
             }
         }
@@ -83,7 +79,15 @@ impl Keyspace {
     pub fn install_checkpoint(&self, dir: &Path, checkpoint: &Checkpoint) -> Result<(), DiskError> {
         let _writer = self.writer.lock();
         let mut marker = self.marker.lock();
-        let next = Marker { generation: marker.generation + 1, promised: checkpoint.position, manifest: None };
+        let tables = checkpoint.files.iter().filter(|file| file.name.ends_with(".sst"));
+        let next = Marker {
+            generation: marker.generation + 1,
+            promised: checkpoint.position,
+            manifest: None,
+            tables: tables
+                .map(|file| (file.name.clone(), TableSum { size_bytes: file.size_bytes, crc32c: file.crc32c }))
+                .collect(),
+        };
         let target = next.database_dir(&self.dir);
         if target.exists() {
             fs::remove_dir_all(&target).map_err(DiskError::io(&target))?;
@@ -103,7 +107,7 @@ impl Keyspace {
             );
             return Err(DiskError::corrupt(dir, None, reason));
         }
-        *marker = vouch(&self.dir, &database, next.generation, next.promised)?;
+        *marker = vouch(&self.dir, &database, next)?;
         let replaced = self.view();
         self.publish(database, state);
         replaced.database().mark_replaced();
@@ -126,7 +130,7 @@ fn bring_in(from: &Path, target: &Path, file: &CheckpointFile) -> Result<(), Dis
     if !source.exists() {
         return Err(DiskError::corrupt(source, None, "the file is missing"));
     }
-    let (size_bytes, crc32c) = measure(&source)?;
+    let TableSum { size_bytes, crc32c } = measure(&source)?;
     if size_bytes != file.size_bytes {
         let reason = format!("{} bytes were sent", file.size_bytes);
         return Err(DiskError::corrupt(source, Some(size_bytes), reason));
@@ -142,19 +146,4 @@ fn bring_in(from: &Path, target: &Path, file: &CheckpointFile) -> Result<(), Dis
     }
     let handle = fs::File::open(&destination).map_err(DiskError::io(&destination))?;
     handle.sync_all().map_err(DiskError::io(&destination))
-}
-
-fn measure(path: &Path) -> Result<(u64, u32), DiskError> {
-    let file = fs::File::open(path).map_err(DiskError::io(path))?;
-    let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, file);
-    let mut buffer = vec![0; READ_BUFFER_BYTES];
-    let (mut size_bytes, mut checksum) = (0, 0);
-    loop {
-        let read = reader.read(&mut buffer).map_err(DiskError::io(path))?;
-        if read == 0 {
-            return Ok((size_bytes, checksum));
-        }
-        checksum = crc32c::crc32c_append(checksum, &buffer[..read]);
-        size_bytes += u64::try_from(read).unwrap_or(0);
-    }
 }

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,8 +9,12 @@ use rocksdb::{
 };
 
 use crate::DiskError;
-use crate::options::{Column, column_options, database_options};
+use crate::marker::{TableSum, Tables};
+use crate::options::{BLOCK_CACHE_BYTES, Column, column_options, database_options};
 use crate::state::{STATE_NAME, State};
+
+/// Bytes read at a time while a file is checked.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// One opened RocksDB directory. When it was replaced, it is removed as soon as the last view of it is gone.
 pub(crate) struct Database {
@@ -102,6 +107,25 @@ impl Database {
         Ok(())
     }
 
+    /// The living tables with their checksums. Those in `known` are taken over, the others are read through once.
+    pub(crate) fn sum_tables(&self, known: &Tables) -> Result<Tables, DiskError> {
+        let mut tables = Tables::new();
+        for file in self.db().live_files().map_err(|error| self.error(error))? {
+            let name = file.name.trim_start_matches('/').to_owned();
+            let sum = match known.get(&name) {
+                Some(sum) => *sum,
+                None => match measure(&self.dir.join(&name)) {
+                    Ok(sum) => sum,
+                    // Compacted away since the list was made.
+                    Err(DiskError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            tables.insert(name, sum);
+        }
+        Ok(tables)
+    }
+
     /// Bytes of all files of the directory.
     pub(crate) fn disk_bytes(&self) -> Result<u64, DiskError> {
         let mut bytes = 0;
@@ -144,4 +168,48 @@ fn descriptors(block_cache_bytes: usize) -> Vec<ColumnFamilyDescriptor> {
     // RocksDB insists on its default column family; nothing is kept in it.
     descriptors.push(ColumnFamilyDescriptor::new("default", rocksdb::Options::default()));
     descriptors
+}
+
+/// Checks the tables of the closed database in `dir` against what was recorded of them; those that are not there any
+/// more were compacted away, or RocksDB will miss them. `bytes_max` bounds what is read.
+pub(crate) fn verify_tables(dir: &Path, recorded: &Tables, bytes_max: u64) -> Result<(), DiskError> {
+    let reads_all = recorded.values().map(|sum| sum.size_bytes).sum::<u64>() <= bytes_max;
+    for (name, expected) in recorded {
+        let path = dir.join(name);
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.len() != expected.size_bytes {
+            let reason = format!("truncated or overwritten: {} bytes were written", expected.size_bytes);
+            return Err(DiskError::corrupt(path, Some(metadata.len()), reason));
+        }
+        if reads_all && measure(&path)? != *expected {
+            return Err(locate(dir, path));
+        }
+    }
+    Ok(())
+}
+
+/// The error for a table whose checksum is wrong; with the offset, if RocksDB can tell it.
+fn locate(dir: &Path, table: PathBuf) -> DiskError {
+    let told = Database::open_read_only(dir, BLOCK_CACHE_BYTES).and_then(|database| database.verify());
+    match told {
+        Err(DiskError::Corrupt { file, offset: Some(offset), reason }) if file == table => {
+            DiskError::corrupt(table, Some(offset), reason)
+        }
+        _ => DiskError::corrupt(table, None, "the table's checksum does not match"),
+    }
+}
+
+/// Reads a file through.
+pub(crate) fn measure(path: &Path) -> Result<TableSum, DiskError> {
+    let mut file = fs::File::open(path).map_err(DiskError::io(path))?;
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    let mut sum = TableSum { size_bytes: 0, crc32c: 0 };
+    loop {
+        let read = file.read(&mut buffer).map_err(DiskError::io(path))?;
+        if read == 0 {
+            return Ok(sum);
+        }
+        sum.crc32c = crc32c::crc32c_append(sum.crc32c, &buffer[..read]);
+        sum.size_bytes += u64::try_from(read).unwrap_or(0);
+    }
 }

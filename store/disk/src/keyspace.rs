@@ -9,9 +9,9 @@ use rocksdb::ReadTier;
 use xebec_store_core::{Applied, LogPosition};
 
 use crate::batch::Batch;
-use crate::database::Database;
+use crate::database::{Database, verify_tables};
 use crate::manifest;
-use crate::marker::{DATABASE_PREFIX, MARKER_NAME, Marker, sync_dir};
+use crate::marker::{DATABASE_PREFIX, MARKER_NAME, Marker, Tables, sync_dir};
 use crate::options::Options;
 use crate::state::State;
 use crate::{DiskError, View};
@@ -47,6 +47,7 @@ impl Keyspace {
             Some(recorded) => {
                 require_dir(&database_dir)?;
                 manifest::check(&database_dir, recorded)?;
+                verify_tables(&database_dir, &marker.tables, options.verify_bytes_max)?;
                 Database::open(&database_dir, false, options.block_cache_bytes)?
             }
         };
@@ -56,8 +57,7 @@ impl Keyspace {
         }
         remove_leftovers(dir, &database_dir)?;
         let database = Arc::new(database);
-        let promised = marker.promised;
-        let marker = vouch(dir, &database, marker.generation, promised)?;
+        let marker = vouch(dir, &database, marker)?;
         Ok(Keyspace {
             dir: dir.to_owned(),
             options,
@@ -136,7 +136,8 @@ impl Keyspace {
             // A checkpoint was installed meanwhile; it came with a promise of its own.
             return Ok(marker.promised);
         }
-        *marker = vouch(&self.dir, view.database(), marker.generation, position.max(marker.promised))?;
+        let promised = position.max(marker.promised);
+        *marker = vouch(&self.dir, view.database(), Marker { promised, ..marker.clone() })?;
         Ok(marker.promised)
     }
 
@@ -154,7 +155,7 @@ fn begin(dir: &Path) -> Result<Marker, DiskError> {
             return Err(DiskError::corrupt(dir.join(MARKER_NAME), None, reason));
         }
     }
-    let marker = Marker { generation: 1, promised: None, manifest: None };
+    let marker = Marker { generation: 1, promised: None, manifest: None, tables: Tables::new() };
     marker.write(dir)?;
     Ok(marker)
 }
@@ -199,17 +200,14 @@ pub(crate) fn check_state(database: &Database, marker: &Marker, options: &Option
     Ok(state)
 }
 
-/// Notes in the marker what is on disk now.
-pub(crate) fn vouch(
-    dir: &Path,
-    database: &Database,
-    generation: u64,
-    promised: Option<LogPosition>,
-) -> Result<Marker, DiskError> {
+/// Notes in the marker what is on disk now, for the marker's generation and promise. Tables that the marker knows
+/// already are not read again.
+pub(crate) fn vouch(dir: &Path, database: &Database, marker: Marker) -> Result<Marker, DiskError> {
     let name = manifest::current_manifest(database.dir())?;
     let path = database.dir().join(&name);
     let size = fs::metadata(&path).map_err(DiskError::io(&path))?.len();
-    let marker = Marker { generation, promised, manifest: Some((name, size)) };
+    let tables = database.sum_tables(&marker.tables)?;
+    let marker = Marker { manifest: Some((name, size)), tables, ..marker };
     marker.write(dir)?;
     Ok(marker)
 }

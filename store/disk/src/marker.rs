@@ -1,6 +1,7 @@
 //! The marker file `KEYSPACE`: that this directory is a keyspace, which generation of it is the valid one, and what
 //! it has promised to hold. Replaced atomically; the rename of a new one is the commit point of a snapshot install.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -22,6 +23,18 @@ pub(crate) struct Marker {
     pub(crate) promised: Option<LogPosition>,
     /// RocksDB's manifest and its size when this was written; `None` before the database was made.
     pub(crate) manifest: Option<(String, u64)>,
+    /// RocksDB's tables when this was written. RocksDB checks blocks of data itself, but not every byte of a table.
+    pub(crate) tables: Tables,
+}
+
+/// Tables by name.
+pub(crate) type Tables = BTreeMap<String, TableSum>;
+
+/// What a table, which never changes, is recognised by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableSum {
+    pub(crate) size_bytes: u64,
+    pub(crate) crc32c: u32,
 }
 
 impl Marker {
@@ -61,6 +74,9 @@ impl Marker {
         };
         line("promised", self.promised.map(|at| format!("{} {} {}", at.term, at.node, at.index)));
         line("manifest", self.manifest.as_ref().map(|(name, size)| format!("{name} {size}")));
+        for (name, sum) in &self.tables {
+            line("table", Some(format!("{name} {} {:08x}", sum.size_bytes, sum.crc32c)));
+        }
         let checksum = crc32c::crc32c(text.as_bytes());
         text.push_str(&format!("crc32c {checksum:08x}\n"));
         text
@@ -107,8 +123,17 @@ impl Marker {
             [name, size] => Some((name.to_owned(), number(size)?)),
             _ => return Err(corrupt("the line \"manifest\" has the wrong number of fields")),
         };
-        Ok(Marker { generation, promised, manifest })
+        let tables = lines
+            .map(|line| parse_table(line).ok_or_else(|| corrupt(&format!("{line:?} is not a table's line"))))
+            .collect::<Result<Tables, DiskError>>()?;
+        Ok(Marker { generation, promised, manifest, tables })
     }
+}
+
+fn parse_table(line: &str) -> Option<(String, TableSum)> {
+    let [name, size, checksum] = line.strip_prefix("table ")?.split(' ').collect::<Vec<_>>()[..] else { return None };
+    let sum = TableSum { size_bytes: size.parse().ok()?, crc32c: u32::from_str_radix(checksum, 16).ok()? };
+    Some((name.to_owned(), sum))
 }
 
 pub(crate) const DATABASE_PREFIX: &str = "db-";
@@ -128,6 +153,7 @@ mod tests {
             generation: 3,
             promised: Some(LogPosition { term: 4, node: 1, index: 99 }),
             manifest: Some(("MANIFEST-000005".to_owned(), 1234)),
+            tables: [("000012.sst".to_owned(), TableSum { size_bytes: 77, crc32c: 0xabc })].into(),
         };
         let dir = tempfile::tempdir().unwrap();
         marker.write(dir.path()).unwrap();
