@@ -39,3 +39,7 @@ pub fn service_ports<'a>(
 pub fn render(options: &Options, ports: &[ServicePort]) -> Ruleset {
     ruleset::render(options, ports)
 }
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;

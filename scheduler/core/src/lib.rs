@@ -24,3 +24,6 @@ pub use preempt::{Preemption, preempt};
 pub use queue::{SchedulingQueue, Waiting};
 pub use resources::{Resources, quantity_milli, quantity_units};
 pub use snapshot::{NodeInfo, Snapshot};
+
+#[cfg(test)]
+mod tests;
