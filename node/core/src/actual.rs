@@ -76,8 +76,7 @@ impl Actual {
     /// Puts both lists in order.
     pub fn new(mut sandboxes: Vec<Sandbox>, mut containers: Vec<Container>) -> Self {
         sandboxes.sort_by(|a, b| (b.attempt, b.created_at, &b.id).cmp(&(a.attempt, a.created_at, &a.id)));
-        containers
-            .sort_by(|a, b| (b.restart_count, b.created_at, &b.id).cmp(&(a.restart_count, a.created_at, &a.id)));
+        containers.sort_by(|a, b| (b.restart_count, b.created_at, &b.id).cmp(&(a.restart_count, a.created_at, &a.id)));
         Self { sandboxes, containers }
     }
 

@@ -101,7 +101,8 @@ pub fn volume_files(
                 };
                 let token = tokens.get(&wish).ok_or_else(|| Error::Token(wish.audience.clone()))?;
                 // Others cannot read a token unless the pod shares a group for its files (upstream's projected plugin).
-                let private = pod::spec(pod).security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
+                let private =
+                    pod::spec(pod).security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
                 let mode = if private { 0o600 } else { mode };
                 files.insert(checked(&source.path)?, File { content: token.clone().into_bytes(), mode });
             }
@@ -203,7 +204,8 @@ mod tests {
     fn volumes_hold_what_their_sources_say() {
         let row = |path: &str, content: &str, mode| (path.to_owned(), content.to_owned(), mode);
         assert_eq!(fill(json!({"name": "v", "configMap": {"name": "m"}})).unwrap(), [row("k", "v", 0o644)]);
-        let items = json!({"name": "v", "configMap": {"name": "m", "items": [{"key": "k", "path": "a/b", "mode": 256}]}});
+        let items =
+            json!({"name": "v", "configMap": {"name": "m", "items": [{"key": "k", "path": "a/b", "mode": 256}]}});
         assert_eq!(fill(items).unwrap(), [row("a/b", "v", 0o400)]);
         let projected = json!({"name": "v", "projected": {"sources": [
             {"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "m"}},

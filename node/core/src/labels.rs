@@ -32,8 +32,7 @@ pub fn container_hash(container: &Container) -> String {
     let image = container.image.as_deref().unwrap_or_default();
     let bytes = container.name.bytes().chain([0]).chain(image.bytes());
     // FNV-1a, 64 bits: stable over builds and platforms, unlike the standard hasher.
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("{hash:016x}")
 }

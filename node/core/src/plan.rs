@@ -72,8 +72,7 @@ impl Knowledge {
 
     /// Whether the container counts as ready.
     pub fn ready(&self, spec: &Spec, id: &str) -> bool {
-        self.started(spec, id)
-            && (spec.readiness_probe.is_none() || self.verdict(id, Kind::Readiness) == Some(true))
+        self.started(spec, id) && (spec.readiness_probe.is_none() || self.verdict(id, Kind::Readiness) == Some(true))
     }
 
     fn verdict(&self, id: &str, kind: Kind) -> Option<bool> {
@@ -190,9 +189,10 @@ fn is_finished(pod: &Pod, actual: &Actual) -> bool {
     });
     let spec = pod::spec(pod);
     let all_ended = !spec.containers.is_empty()
-        && spec.containers.iter().all(|spec| {
-            ended(spec).is_some_and(|code| !pod::container_restart_policy(pod, spec).restarts(code))
-        });
+        && spec
+            .containers
+            .iter()
+            .all(|spec| ended(spec).is_some_and(|code| !pod::container_restart_policy(pod, spec).restarts(code)));
     init_failed || all_ended
 }
 
@@ -218,10 +218,8 @@ fn usable_sandbox<'a>(pod: &Pod, actual: &'a Actual) -> Option<&'a Sandbox> {
 }
 
 fn renew_sandbox(actual: &Actual) -> Vec<Action> {
-    let mut actions: Vec<Action> = actual
-        .alive()
-        .map(|container| kill(container, GRACE_MIN_SECONDS, KillReason::SandboxGone))
-        .collect();
+    let mut actions: Vec<Action> =
+        actual.alive().map(|container| kill(container, GRACE_MIN_SECONDS, KillReason::SandboxGone)).collect();
     let standing = actual.sandboxes.iter().filter(|sandbox| sandbox.ready);
     actions.extend(standing.map(|sandbox| Action::StopSandbox { id: sandbox.id.clone() }));
     let attempt = actual.sandboxes.iter().map(|sandbox| sandbox.attempt + 1).max().unwrap_or(0);
@@ -231,9 +229,7 @@ fn renew_sandbox(actual: &Actual) -> Vec<Action> {
 
 /// Ends a pod: main containers, then sidecars, then the sandbox, last of all the records.
 fn terminate(pod: &Pod, actual: &Actual, grace_seconds: i64, cause: Cause) -> Vec<Action> {
-    let is_sidecar = |container: &&Container| {
-        pod::container(pod, &container.name).is_some_and(pod::is_sidecar)
-    };
+    let is_sidecar = |container: &&Container| pod::container(pod, &container.name).is_some_and(pod::is_sidecar);
     let (sidecars, others): (Vec<_>, Vec<_>) = actual.alive().partition(is_sidecar);
     let first = if others.is_empty() { sidecars } else { others };
     if !first.is_empty() {

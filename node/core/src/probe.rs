@@ -58,8 +58,9 @@ impl Machine {
         let seconds = |value: Option<i32>, default: i32| {
             SignedDuration::from_secs(i64::from(value.filter(|value| *value > 0).unwrap_or(default)))
         };
-        let threshold =
-            |value: Option<i32>, default: u32| value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default);
+        let threshold = |value: Option<i32>, default: u32| {
+            value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
+        };
         let delay = SignedDuration::from_secs(i64::from(probe.initial_delay_seconds.unwrap_or(0).max(0)));
         Self {
             kind,

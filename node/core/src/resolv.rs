@@ -112,7 +112,8 @@ pub fn hosts(ips: &[String], name: &str, full: Option<&str>, aliases: &[HostAlia
         }
     }
     for alias in aliases {
-        text += &format!("{}\t{}\n", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"));
+        text +=
+            &format!("{}\t{}\n", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"));
     }
     text
 }
@@ -124,7 +125,8 @@ mod tests {
     use super::*;
 
     fn check(spec: serde_json::Value, servers: &[&str], searches: &[&str], options: &[&str]) {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "d"}, "spec": spec})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "d"}, "spec": spec})).unwrap();
         let host = parse("# c\nnameserver 9.9.9.9\nsearch corp\noptions rotate\n");
         let found = for_pod(&pod, &["10.96.0.10".parse().unwrap()], "cluster.local", &host);
         let words = |list: &[&str]| list.iter().map(|word| word.to_string()).collect::<Vec<_>>();
@@ -149,6 +151,8 @@ mod tests {
         .unwrap();
         let (name, full) = host_name(&pod, "cluster.local");
         assert_eq!((name.as_str(), full.as_deref()), ("p", Some("p.s.d.svc.cluster.local")));
-        assert!(hosts(&["10.0.0.1".into()], &name, full.as_deref(), &[]).contains("10.0.0.1\tp.s.d.svc.cluster.local\tp\n"));
+        assert!(
+            hosts(&["10.0.0.1".into()], &name, full.as_deref(), &[]).contains("10.0.0.1\tp.s.d.svc.cluster.local\tp\n")
+        );
     }
 }

@@ -127,8 +127,7 @@ mod tests {
     }
 
     fn check(requests: &[(&str, &str)], limits: &[(&str, &str)], qos: &str, expected: Cgroup) {
-        let resources =
-            ResourceRequirements { requests: list(requests), limits: list(limits), ..Default::default() };
+        let resources = ResourceRequirements { requests: list(requests), limits: list(limits), ..Default::default() };
         let container = Container { resources: Some(resources), ..Default::default() };
         let pod = Pod {
             spec: Some(PodSpec { containers: vec![container.clone()], ..Default::default() }),

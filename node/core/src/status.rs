@@ -253,9 +253,7 @@ fn conditions(
     let incomplete: Vec<&str> = specs
         .iter()
         .zip(inits)
-        .filter(|(spec, status)| {
-            if pod::is_sidecar(spec) { status.started != Some(true) } else { !status.ready }
-        })
+        .filter(|(spec, status)| if pod::is_sidecar(spec) { status.started != Some(true) } else { !status.ready })
         .map(|(_, status)| status.name.as_str())
         .collect();
     let main_seen = mains.iter().any(|status| status.container_id.is_some());
@@ -298,20 +296,22 @@ fn pod_ready(pod: &Pod, old: &PodStatus, containers: &Condition) -> Condition {
         .iter()
         .flatten()
         .map(|gate| gate.condition_type.as_str())
-        .filter(|gate| {
-            !old.conditions.iter().flatten().any(|found| found.type_ == *gate && found.status == "True")
-        })
+        .filter(|gate| !old.conditions.iter().flatten().any(|found| found.type_ == *gate && found.status == "True"))
         .collect();
     if containers.holds && !closed.is_empty() {
-        let message = closed.iter().map(|gate| format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.")).collect::<Vec<_>>().join(", ");
-        return Condition { name: "Ready", holds: false, reason: Some("ReadinessGatesNotReady"), message: Some(message) };
+        let message = closed
+            .iter()
+            .map(|gate| format!("corresponding condition of pod readiness gate \"{gate}\" does not exist."))
+            .collect::<Vec<_>>()
+            .join(", ");
+        return Condition {
+            name: "Ready",
+            holds: false,
+            reason: Some("ReadinessGatesNotReady"),
+            message: Some(message),
+        };
     }
-    Condition {
-        name: "Ready",
-        holds: containers.holds,
-        reason: containers.reason,
-        message: containers.message.clone(),
-    }
+    Condition { name: "Ready", holds: containers.holds, reason: containers.reason, message: containers.message.clone() }
 }
 
 fn merge(wanted: &[Condition], old: &PodStatus, inputs: &Inputs<'_>) -> Vec<PodCondition> {
@@ -321,7 +321,8 @@ fn merge(wanted: &[Condition], old: &PodStatus, inputs: &Inputs<'_>) -> Vec<PodC
         .map(|condition| {
             let before = old.iter().find(|found| found.type_ == condition.name);
             let status = if condition.holds { "True" } else { "False" };
-            let since = before.filter(|found| found.status == status).and_then(|found| found.last_transition_time.clone());
+            let since =
+                before.filter(|found| found.status == status).and_then(|found| found.last_transition_time.clone());
             PodCondition {
                 type_: condition.name.to_owned(),
                 status: status.to_owned(),

@@ -47,10 +47,14 @@ fn compute(pod: &Pod, ready: bool, containers: Vec<Container>, knowledge: &Knowl
 fn summary(status: &PodStatus) -> String {
     let container = &status.container_statuses.as_ref().unwrap()[0];
     let state = container.state.as_ref().unwrap();
-    let word = state.running.as_ref().map(|_| "running".to_owned())
+    let word = state
+        .running
+        .as_ref()
+        .map(|_| "running".to_owned())
         .or(state.waiting.as_ref().and_then(|w| w.reason.clone()))
         .or(state.terminated.as_ref().and_then(|t| t.reason.clone()));
-    let holding: Vec<&str> = status.conditions.iter().flatten().filter(|c| c.status == "True").map(|c| c.type_.as_str()).collect();
+    let holding: Vec<&str> =
+        status.conditions.iter().flatten().filter(|c| c.status == "True").map(|c| c.type_.as_str()).collect();
     format!("{} {} x{} {}", status.phase.as_ref().unwrap(), word.unwrap(), container.restart_count, holding.join(","))
 }
 

@@ -74,9 +74,9 @@ pub struct Flags {
     /// Image of the sandbox container; it must be the one of the runtime's own configuration, and is never collected.
     #[arg(long, value_name = "IMAGE", default_value = "xebec.local/pause:1")]
     pub pod_infra_container_image: String,
-    /// Cgroup under which pods run.
-    #[arg(long, value_name = "PATH", default_value = "/xebec")]
-    pub cgroup_root: String,
+    /// Cgroup under which this node's pods run; `/xebec/<node-name>` by default.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_root: Option<String>,
     /// Address the kubelet listens on.
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub address: IpAddr,

@@ -122,8 +122,7 @@ impl Runtime for HollowRuntime {
         let cidr = self.pod_cidr.load_full();
         let mut world = self.world.lock();
         let cidr = cidr.ok_or_else(|| RuntimeError::Failed("the node has no podCIDR yet".into()))?;
-        let ip =
-            world.free_address(&cidr).ok_or_else(|| RuntimeError::Failed(format!("no free address in {cidr}")))?;
+        let ip = world.free_address(&cidr).ok_or_else(|| RuntimeError::Failed(format!("no free address in {cidr}")))?;
         let id = world.id();
         let what = Sandbox {
             id: id.clone(),

@@ -36,7 +36,7 @@ fn kubelet(containerd: &Containerd, stop: &CancellationToken) -> (Arc<Kubelet>, 
     let volumes = HostVolumes {
         pods_dir: settings.data_dir.join("pods"),
         memory_dir: dir.join("memory"),
-        cgroups: Some(("/sys/fs/cgroup".into(), format!("{}/n", settings.cgroup_root))),
+        cgroups: Some(("/sys/fs/cgroup".into(), settings.cgroup_root.clone())),
     };
     let parts = Parts {
         settings,
@@ -55,8 +55,10 @@ fn kubelet(containerd: &Containerd, stop: &CancellationToken) -> (Arc<Kubelet>, 
 }
 
 fn pod(name: &str, spec: Value) -> Pod {
-    serde_json::from_value(json!({"metadata": {"name": name, "namespace": "d", "uid": format!("uid-{name}")}, "spec": spec}))
-        .unwrap()
+    serde_json::from_value(
+        json!({"metadata": {"name": name, "namespace": "d", "uid": format!("uid-{name}")}, "spec": spec}),
+    )
+    .unwrap()
 }
 
 fn state(pod: &Pod) -> Value {
@@ -92,33 +94,39 @@ async fn wait(kubelet: &Kubelet, name: &str, what: &str, holds: impl Fn(&PodStat
 }
 
 fn is_ready(status: &PodStatus) -> bool {
-    status.container_statuses.iter().flatten().all(|container| container.ready) && status.phase.as_deref() == Some("Running")
+    status.container_statuses.iter().flatten().all(|container| container.ready)
+        && status.phase.as_deref() == Some("Running")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_run_restart_and_end_in_a_real_containerd() {
+    tracing_subscriber::fmt().with_env_filter("xebec_node=debug").with_test_writer().init();
     let containerd = Containerd::start();
     let stop = CancellationToken::new();
     let (kubelet, runtime) = kubelet(&containerd, &stop);
-    let web = pod("web", json!({
-        "terminationGracePeriodSeconds": 5,
-        "initContainers": [{"name": "init", "image": IMAGE, "command": ["sh", "-c", "echo $WHO > /shared/who"],
-            "env": [{"name": "WHO", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-            "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
-        "containers": [{"name": "main", "image": IMAGE,
-            "command": ["sh", "-c", "trap 'echo bye; exit 0' TERM; echo hello; while true; do sleep 0.1; done"],
-            "readinessProbe": {"exec": {"command": ["cat", "/shared/who"]}, "periodSeconds": 1},
-            "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
-            "resources": {"limits": {"memory": "64Mi", "cpu": "500m"}}}],
-        "volumes": [{"name": "shared", "emptyDir": {}}],
-    }));
+    let web = pod(
+        "web",
+        json!({
+            "terminationGracePeriodSeconds": 5,
+            "initContainers": [{"name": "init", "image": IMAGE, "command": ["sh", "-c", "echo $WHO > /shared/who"],
+                "env": [{"name": "WHO", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
+            "containers": [{"name": "main", "image": IMAGE,
+                "command": ["sh", "-c", "trap 'echo bye; exit 0' TERM; echo hello; while true; do sleep 0.1; done"],
+                "readinessProbe": {"exec": {"command": ["cat", "/shared/who"]}, "periodSeconds": 1},
+                "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
+                "resources": {"limits": {"memory": "64Mi", "cpu": "500m"}}}],
+            "volumes": [{"name": "shared", "emptyDir": {}}],
+        }),
+    );
     kubelet.update(PodUpdate { pod: Arc::new(web.clone()), gone: false });
     let running = wait(&kubelet, "web", "ready", is_ready).await;
     assert!(state(&running)["ip"].as_str().unwrap().starts_with("10.99.7."), "{:#}", state(&running));
     let id = state(&running)["id"].as_str().unwrap().trim_start_matches("containerd://").to_owned();
 
     let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect();
-    let answer = runtime.exec(&id, words(&["cat", "/shared/who", "/etc/hosts", "/etc/resolv.conf"]), WAIT_MAX).await.unwrap();
+    let answer =
+        runtime.exec(&id, words(&["cat", "/shared/who", "/etc/hosts", "/etc/resolv.conf"]), WAIT_MAX).await.unwrap();
     let text = String::from_utf8(answer.output).unwrap();
     assert!(text.starts_with("web\n") && text.contains("\tweb\n") && text.contains("nameserver 10.96.0.10"), "{text}");
 
@@ -144,7 +152,10 @@ async fn pods_run_restart_and_end_in_a_real_containerd() {
     deleted.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
     deleted.metadata.deletion_grace_period_seconds = Some(5);
     let logs = containerd.dir.path().join("data/pods-logs/d_web_uid-web/main/1.log");
-    let read = { let logs = logs.clone(); tokio::spawn(async move { follow(&logs, "bye").await }) };
+    let read = {
+        let logs = logs.clone();
+        tokio::spawn(async move { follow(&logs, "bye").await })
+    };
     kubelet.update(PodUpdate { pod: Arc::new(deleted), gone: false });
     let log = read.await.unwrap();
     assert!(log.contains("stdout F hello") && log.contains("stdout F bye"), "{log}");

@@ -55,11 +55,8 @@ pub(super) fn sandbox(status: cri::PodSandboxStatus) -> Sandbox {
 
 pub(super) fn container(status: cri::ContainerStatus, sandbox_id: &str) -> Container {
     let metadata = status.metadata.unwrap_or_default();
-    let restart_count = status
-        .annotations
-        .get(labels::RESTART_COUNT)
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(metadata.attempt);
+    let restart_count =
+        status.annotations.get(labels::RESTART_COUNT).and_then(|count| count.parse().ok()).unwrap_or(metadata.attempt);
     Container {
         name: status.labels.get(labels::CONTAINER_NAME).cloned().unwrap_or(metadata.name),
         id: status.id,

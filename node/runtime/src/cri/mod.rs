@@ -107,7 +107,10 @@ impl Runtime for CriRuntime {
         let conditions = answer.status.unwrap_or_default().conditions;
         let failing = conditions.into_iter().find(|condition| !condition.status);
         Ok(failing.map(|failing| {
-            format!("container runtime not ready: {}=false reason:{} message:{}", failing.r#type, failing.reason, failing.message)
+            format!(
+                "container runtime not ready: {}=false reason:{} message:{}",
+                failing.r#type, failing.reason, failing.message
+            )
         }))
     }
 
@@ -118,9 +121,7 @@ impl Runtime for CriRuntime {
         let containers = containers.into_iter().map(|found| (found.labels, found.id, found.state));
         for (found_labels, id, state) in sandboxes.chain(containers) {
             let Some(pod) = convert::pod_ref(&found_labels) else { continue };
-            let entry = pods
-                .entry(pod.uid.clone())
-                .or_insert_with(|| Fingerprint { pod, states: Default::default() });
+            let entry = pods.entry(pod.uid.clone()).or_insert_with(|| Fingerprint { pod, states: Default::default() });
             entry.states.insert((id, state));
         }
         Ok(pods.into_values().collect())
@@ -143,7 +144,8 @@ impl Runtime for CriRuntime {
             let request = cri::ContainerStatusRequest { container_id: container.id, verbose: false };
             match bounded(CALL_TIMEOUT, self.runtime.clone().container_status(request)).await {
                 Ok(answer) => {
-                    containers.extend(answer.status.map(|status| convert::container(status, &container.pod_sandbox_id)));
+                    containers
+                        .extend(answer.status.map(|status| convert::container(status, &container.pod_sandbox_id)));
                 }
                 Err(RuntimeError::NotFound(_)) => {}
                 Err(error) => return Err(error),

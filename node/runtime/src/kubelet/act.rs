@@ -115,8 +115,7 @@ impl Worker {
     fn remove_container_traces(&self, pod: &Pod, actual: &Actual, id: &str) {
         let Some(found) = actual.containers.iter().find(|container| container.id == id) else { return };
         let kubelet = &self.kubelet;
-        let paths =
-            super::logs::LogPaths::new(&kubelet.parts.settings, pod, &found.name, found.restart_count);
+        let paths = super::logs::LogPaths::new(&kubelet.parts.settings, pod, &found.name, found.restart_count);
         let termination = kubelet.termination_file(pod::uid(pod), &found.name, found.restart_count);
         for path in paths.all().into_iter().chain([termination]) {
             if let Err(error) = std::fs::remove_file(&path)

@@ -71,14 +71,13 @@ fn seccomp(profile: Option<&SeccompProfile>) -> cri::SecurityProfile {
 
 /// The cgroup of a pod.
 pub(crate) fn cgroup_parent(settings: &Settings, uid: &str) -> String {
-    format!("{}/{}/pod{uid}", settings.cgroup_root.trim_end_matches('/'), settings.node_name)
+    format!("{}/pod{uid}", settings.cgroup_root.trim_end_matches('/'))
 }
 
 /// A sandbox's configuration. The same for each of its containers, as the runtime compares them.
 pub(super) fn sandbox(settings: &Settings, pod: &Pod, attempt: u32) -> cri::PodSandboxConfig {
     let spec = pod::spec(pod);
-    let resolv =
-        resolv::for_pod(pod, &settings.cluster_dns, &settings.cluster_domain, &settings.host_resolv);
+    let resolv = resolv::for_pod(pod, &settings.cluster_dns, &settings.cluster_domain, &settings.host_resolv);
     let (host_name, full_name) = resolv::host_name(pod, &settings.cluster_domain);
     let hostname = match full_name {
         _ if pod::host_network(pod) => String::new(),
@@ -193,7 +192,11 @@ pub(super) fn container(inputs: &ContainerInputs<'_>) -> Result<cri::ContainerCo
     let image = spec.image.clone().unwrap_or_default();
     Ok(cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata { name: spec.name.clone(), attempt: inputs.restart_count }),
-        image: Some(cri::ImageSpec { image: inputs.image.id.clone(), user_specified_image: image, ..Default::default() }),
+        image: Some(cri::ImageSpec {
+            image: inputs.image.id.clone(),
+            user_specified_image: image,
+            ..Default::default()
+        }),
         command: expanded(&spec.command),
         args: expanded(&spec.args),
         working_dir: spec.working_dir.clone().unwrap_or_default(),
@@ -228,14 +231,17 @@ fn linux(inputs: &ContainerInputs<'_>) -> Result<cri::LinuxContainerConfig, Stri
             }
             None => {
                 let name = &image.user;
-                return Err(format!("container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"));
+                return Err(format!(
+                    "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
+                ));
             }
             Some(_) => {}
         }
     }
     let privileged = is_privileged(spec);
     let masked = !privileged && own.proc_mount.as_deref() != Some("Unmasked");
-    let words = |paths: &[&str]| if masked { paths.iter().map(|path| (*path).to_owned()).collect() } else { Vec::new() };
+    let words =
+        |paths: &[&str]| if masked { paths.iter().map(|path| (*path).to_owned()).collect() } else { Vec::new() };
     let seccomp_profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
     let security_context = cri::LinuxContainerSecurityContext {
         capabilities: own.capabilities.as_ref().map(capabilities),
@@ -315,10 +321,9 @@ fn volume_mount(
     wanted: &VolumeMount,
     known: &BTreeMap<String, String>,
 ) -> Result<cri::Mount, String> {
-    let volume = inputs
-        .mounts
-        .get(&wanted.name)
-        .ok_or_else(|| format!("cannot find volume {:?} to mount into container {:?}", wanted.name, inputs.spec.name))?;
+    let volume = inputs.mounts.get(&wanted.name).ok_or_else(|| {
+        format!("cannot find volume {:?} to mount into container {:?}", wanted.name, inputs.spec.name)
+    })?;
     let sub_path = match (&wanted.sub_path_expr, &wanted.sub_path) {
         (Some(expression), _) if !expression.is_empty() => expand(expression, known),
         (_, Some(path)) => path.clone(),

@@ -7,14 +7,20 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::{api::core::v1::{Container, HTTPGetAction}, apimachinery::pkg::util::intstr::IntOrString};
+use k8s_openapi::{
+    api::core::v1::{Container, HTTPGetAction},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use tokio::{io::{AsyncRead, AsyncWrite}, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 /// Most of an answer that is read (upstream's `maxRespBodyLength`).
 const BODY_BYTES_MAX: usize = 10 << 10;
@@ -44,7 +50,9 @@ pub(super) async fn http_get(
     let port = port(&get.port, spec)?;
     let host = get.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(pod_ip).to_owned();
     let attempt = async {
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| format!("Get \"{host}:{port}\": {error}"))?;
+        let stream = TcpStream::connect((host.as_str(), port))
+            .await
+            .map_err(|error| format!("Get \"{host}:{port}\": {error}"))?;
         if get.scheme.as_deref() == Some("HTTPS") {
             let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
             let connector = tokio_rustls::TlsConnector::from(unverified());
@@ -61,21 +69,26 @@ async fn exchange<S>(get: &HTTPGetAction, host: &str, port: u16, stream: S) -> R
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let driver = tokio::spawn(connection);
     let path = get.path.as_deref().unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let mut request = Request::get(path).header(http::header::USER_AGENT, "kube-probe/1.35").header(http::header::ACCEPT, "*/*");
+    let mut request =
+        Request::get(path).header(http::header::USER_AGENT, "kube-probe/1.35").header(http::header::ACCEPT, "*/*");
     let own_host = get.http_headers.iter().flatten().find(|header| header.name.eq_ignore_ascii_case("host"));
-    request = request.header(http::header::HOST, own_host.map_or(format!("{host}:{port}"), |header| header.value.clone()));
+    request =
+        request.header(http::header::HOST, own_host.map_or(format!("{host}:{port}"), |header| header.value.clone()));
     for header in get.http_headers.iter().flatten().filter(|header| !header.name.eq_ignore_ascii_case("host")) {
         request = request.header(&header.name, &header.value);
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = Limited::new(answer.into_body(), BODY_BYTES_MAX)
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     driver.abort();
     if (200..400).contains(&status.as_u16()) {
         return Ok(());

@@ -183,7 +183,8 @@ impl Kubelet {
             return Ok(Some(found));
         }
         let Some(importer) = &self.parts.importer else { return Ok(None) };
-        let count = importer.import_new().await.inspect_err(|error| tracing::warn!(%error, "image archives not imported"))?;
+        let count =
+            importer.import_new().await.inspect_err(|error| tracing::warn!(%error, "image archives not imported"))?;
         if count == 0 && !self.is_ours(image) {
             return Ok(None);
         }
@@ -202,13 +203,17 @@ impl Kubelet {
 
     /// Credentials from the pod's pull secrets for the image's registry.
     async fn registry_auth(&self, pod: &Pod, image: &str) -> Option<cri::AuthConfig> {
-        let names: Vec<_> = pod::spec(pod).image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
+        let names: Vec<_> =
+            pod::spec(pod).image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
         if names.is_empty() {
             return None;
         }
         let objects = self.parts.objects.objects(pod).await.ok()?;
         let registry = image.split('/').next().filter(|part| part.contains(['.', ':'])).unwrap_or("docker.io");
-        names.iter().filter_map(|name| objects.secrets.get(name)).find_map(|data| auth_of(data.get(".dockerconfigjson")?, registry))
+        names
+            .iter()
+            .filter_map(|name| objects.secrets.get(name))
+            .find_map(|data| auth_of(data.get(".dockerconfigjson")?, registry))
     }
 }
 

@@ -8,10 +8,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use xebec_node_core::{
-    actual::State,
-    pod,
-};
+use xebec_node_core::{actual::State, pod};
 
 use super::{Kubelet, Settings};
 

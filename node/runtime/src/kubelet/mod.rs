@@ -142,8 +142,7 @@ pub struct Kubelet {
 impl Kubelet {
     /// A kubelet without pods yet.
     pub fn new(parts: Parts, stop: CancellationToken) -> Arc<Self> {
-        let host =
-            Host { ip: parts.settings.node_ip.to_string(), runtime_name: parts.runtime.name().to_owned() };
+        let host = Host { ip: parts.settings.node_ip.to_string(), runtime_name: parts.runtime.name().to_owned() };
         Arc::new(Self { parts, host, workers: Mutex::default(), stop })
     }
 

@@ -152,7 +152,9 @@ impl ProbeTask {
         if let Some(grpc) = &self.probe.grpc {
             let service = grpc.service.clone().unwrap_or_default();
             let call = ask_grpc(&self.pod_ip, grpc.port, service);
-            return tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
+            return tokio::time::timeout(limit, call)
+                .await
+                .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
         }
         Ok(())
     }
@@ -162,7 +164,8 @@ async fn ask_grpc(ip: &str, port: i32, service: String) -> Result<(), String> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{ip}:{port}")).map_err(|e| e.to_string())?;
     let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
     let mut client = health::health_client::HealthClient::new(channel);
-    let answer = client.check(health::HealthCheckRequest { service }).await.map_err(|error| error.message().to_owned())?;
+    let answer =
+        client.check(health::HealthCheckRequest { service }).await.map_err(|error| error.message().to_owned())?;
     let status = answer.into_inner().status;
     if status == health::health_check_response::ServingStatus::Serving as i32 {
         Ok(())

@@ -19,7 +19,10 @@ use xebec_node_core::{
 };
 
 use super::{Kubelet, PodUpdate, probes::Probes, report::Reporter};
-use crate::{runtime::RuntimeError, volumes::{Mounts, VolumeError}};
+use crate::{
+    runtime::RuntimeError,
+    volumes::{Mounts, VolumeError},
+};
 
 /// First and longest pause after a step failed (upstream's sandbox and sync back-off in short).
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -183,8 +186,7 @@ impl Worker {
         let mut pod = (*update.pod).clone();
         if update.gone && pod.metadata.deletion_timestamp.is_none() {
             // Gone without a farewell: ended with the grace its specification gives.
-            pod.metadata.deletion_timestamp =
-                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now()));
+            pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now()));
         }
         if let Some(own) = &self.last_status {
             let foreign = pod.status.take().unwrap_or_default().conditions.unwrap_or_default();
@@ -249,7 +251,13 @@ impl Worker {
         }
     }
 
-    async fn act(&mut self, pod: &Pod, actual: &Actual, actions: Vec<Action>, now: Timestamp) -> Result<Next, StepError> {
+    async fn act(
+        &mut self,
+        pod: &Pod,
+        actual: &Actual,
+        actions: Vec<Action>,
+        now: Timestamp,
+    ) -> Result<Next, StepError> {
         let mut wake_at: Option<Timestamp> = None;
         let mut acted = false;
         let (kills, others): (Vec<_>, Vec<_>) =

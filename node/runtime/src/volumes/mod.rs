@@ -259,11 +259,8 @@ mod tests {
     #[tokio::test]
     async fn volumes_come_and_go_with_their_pod() {
         let dir = tempfile::tempdir().unwrap();
-        let volumes = HostVolumes {
-            pods_dir: dir.path().join("pods"),
-            memory_dir: dir.path().join("memory"),
-            cgroups: None,
-        };
+        let volumes =
+            HostVolumes { pods_dir: dir.path().join("pods"), memory_dir: dir.path().join("memory"), cgroups: None };
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "p", "namespace": "d", "uid": "u"},
             "spec": {"containers": [], "volumes": [

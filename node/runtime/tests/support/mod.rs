@@ -63,8 +63,9 @@ state = "{state}"
         );
         fs::write(at("config.toml"), config).unwrap();
         let log = fs::File::create(at("containerd.log")).unwrap();
-        let process = Command::new("ip")
-            .args(["netns", "exec", &namespace, "containerd", "--config", &at("config.toml")])
+        // Not `ip netns exec`: that mounts a new /sys, and runc finds no cgroups there.
+        let process = Command::new("nsenter")
+            .args([&format!("--net=/run/netns/{namespace}"), "containerd", "--config", &at("config.toml")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -84,16 +85,25 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         // The shims of containers that a failed test left behind carry this directory in their arguments.
         let socket = self.dir.path().join("containerd.sock").display().to_string();
-        for pid in fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        for pid in
+            fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&line).contains(&socket) {
                 Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
             }
         }
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.dir.path().join("containerd.log")).unwrap_or_default();
+            eprintln!("containerd's last words:\n{}", log.lines().rev().take(20).collect::<Vec<_>>().join("\n"));
+        }
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         Command::new("sh")
-            .args(["-c", &format!("grep -o '{}[^ ]*' /proc/mounts | sort -r | xargs -r umount -l", self.dir.path().display())])
+            .args([
+                "-c",
+                &format!("grep -o '{}[^ ]*' /proc/mounts | sort -r | xargs -r umount -l", self.dir.path().display()),
+            ])
             .status()
             .unwrap();
         Command::new("ip").args(["netns", "del", &self.namespace]).status().unwrap();
@@ -116,7 +126,9 @@ fn image(dir: &Path, name: &str, entrypoint: &[&str]) {
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
-    for applet in ["sh", "cat", "sleep", "echo", "ls", "httpd", "wget", "id", "hostname", "env", "kill", "true", "false"] {
+    for applet in
+        ["sh", "cat", "sleep", "echo", "ls", "httpd", "wget", "id", "hostname", "env", "kill", "true", "false"]
+    {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     let layer = work.join("layer.tar");
