@@ -4,7 +4,7 @@ use super::token::{Claims, ObjectName};
 use crate::objects::Objects;
 use serde_json::Value;
 use xebec_api::{Status, meta};
-use xebec_apiserver_core::context::User;
+use xebec_apiserver_core::User;
 
 /// A token stays valid this long after its object was marked for deletion, in seconds.
 const DELETION_LEEWAY_SECONDS: i64 = 60;

@@ -3,7 +3,7 @@
 use crate::authz::Authorizer;
 use http::HeaderMap;
 use xebec_api::Status;
-use xebec_apiserver_core::context::User;
+use xebec_apiserver_core::User;
 use xebec_apiserver_core::rbac::Attributes;
 
 const USER: &str = "impersonate-user";

@@ -17,7 +17,7 @@ use http::header::AUTHORIZATION;
 use std::sync::Arc;
 use token::TokenError;
 use xebec_api::Status;
-use xebec_apiserver_core::context::User;
+use xebec_apiserver_core::User;
 
 /// Group of everybody who proved an identity.
 const AUTHENTICATED: &str = "system:authenticated";

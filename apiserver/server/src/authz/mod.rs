@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use std::sync::Arc;
 use xebec_api::{GroupResource, Status};
-use xebec_apiserver_core::context::User;
+use xebec_apiserver_core::User;
 use xebec_apiserver_core::rbac::{
     Attributes, Decision, NodeGraph, RbacIndex, Rule, authorize, authorize_node, bootstrap, escalation_check,
     forbidden_message,

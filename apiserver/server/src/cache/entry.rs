@@ -1,12 +1,12 @@
 //! What the cache knows of an object, and of a change.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// Reads a stored value of this key (behind the prefix) and revision.
-pub type Decode = Arc<dyn Fn(&str, &[u8], i64) -> Result<Entry, String> + Send + Sync>;
+pub type Decode = Arc<dyn Fn(&str, &Bytes, i64) -> Result<Entry, String> + Send + Sync>;
 
 /// One object, encoded once for all its readers.
 #[derive(Debug)]
@@ -14,34 +14,42 @@ pub struct Entry {
     /// Revision of the last change, which is its resourceVersion.
     pub revision: i64,
     /// Labels, for selectors.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Map<String, Value>,
     /// Selectable fields.
     pub fields: BTreeMap<String, String>,
-    /// The object as JSON.
+    /// The object as JSON, without `apiVersion` and `kind`, which depend on the version that is asked for.
     pub json: Bytes,
-    /// Protobuf without the envelope, made when first asked for; `None` inside: the kind has none.
+    /// The object as it is stored.
+    pub stored: Bytes,
+    /// The object in its protobuf envelope, made when first asked for; `None` inside: it has none.
     protobuf: OnceLock<Option<Bytes>>,
 }
 
 impl Entry {
     /// An entry of these parts.
-    pub fn new(revision: i64, labels: BTreeMap<String, String>, fields: BTreeMap<String, String>, json: Bytes) -> Self {
-        Self { revision, labels, fields, json, protobuf: OnceLock::new() }
+    pub fn new(revision: i64, labels: Map<String, Value>, fields: BTreeMap<String, String>, json: Bytes) -> Self {
+        Self { revision, labels, fields, json, stored: Bytes::new(), protobuf: OnceLock::new() }
     }
 
-    /// The object as data.
+    /// Adds the bytes as they are stored.
+    #[must_use]
+    pub fn with_stored(self, stored: Bytes) -> Self {
+        Self { stored, ..self }
+    }
+
+    /// The object as data, without `apiVersion` and `kind`.
     pub fn value(&self) -> Value {
         serde_json::from_slice(&self.json).unwrap_or(Value::Null)
     }
 
     /// The object in protobuf, encoded by `encode` the first time.
-    pub fn protobuf(&self, encode: impl FnOnce(&Value) -> Option<Bytes>) -> Option<Bytes> {
-        self.protobuf.get_or_init(|| encode(&self.value())).clone()
+    pub fn protobuf(&self, encode: impl FnOnce(&Self) -> Option<Bytes>) -> Option<Bytes> {
+        self.protobuf.get_or_init(|| encode(self)).clone()
     }
 
     /// Bytes that this entry holds.
     pub fn size_bytes(&self) -> usize {
-        self.json.len() + self.protobuf.get().and_then(Option::as_ref).map_or(0, Bytes::len)
+        self.json.len() + self.stored.len() + self.protobuf.get().and_then(Option::as_ref).map_or(0, Bytes::len)
     }
 
     /// The same object as it was when it went, with the revision at which it went (as upstream's DELETED events).
@@ -51,7 +59,7 @@ impl Entry {
             metadata.insert("resourceVersion".into(), Value::String(revision.to_string()));
         }
         let json = serde_json::to_vec(&value).map_or_else(|_| self.json.clone(), Bytes::from);
-        Self::new(revision, self.labels.clone(), self.fields.clone(), json)
+        Self::new(revision, self.labels.clone(), self.fields.clone(), json).with_stored(self.stored.clone())
     }
 }
 

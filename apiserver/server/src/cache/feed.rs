@@ -2,7 +2,9 @@
 
 use super::{Cache, Event, Snapshot};
 use crate::store::{Store, StoreError, StoreEvent, StoreWatch, WatchItem, prefix_end};
+use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Objects read at once while filling.
@@ -45,7 +47,10 @@ pub(super) async fn feed(cache: Arc<Cache>, store: Arc<Store>) {
 
 async fn fill(cache: &Cache, store: &Store) -> Result<(), StoreError> {
     let now = store.current_revision().await?;
-    let past = (now - HISTORY_REVISIONS).max(1);
+    let exact = store.has_exact_progress().await?;
+    cache.exact.store(exact, Ordering::Release);
+    // Without exact progress nobody could tell when the replay of the history is over.
+    let past = if exact { (now - HISTORY_REVISIONS).max(1) } else { now };
     let (snapshot, revision) = match read_all(cache, store, past).await {
         Err(StoreError::Compacted) => read_all(cache, store, now).await?,
         other => other?,
@@ -86,7 +91,9 @@ async fn follow(cache: &Cache, store: &Store) -> Ended {
         Ok(watch) => watch,
         Err(error) => return Ended::Broken(error),
     };
-    watch.request_progress();
+    if cache.is_exact() {
+        watch.request_progress();
+    }
     let ended = pump(cache, &mut watch).await;
     if matches!(ended, Ended::Broken(_)) {
         store.watch_failed(&watch);
@@ -95,7 +102,10 @@ async fn follow(cache: &Cache, store: &Store) -> Ended {
 }
 
 async fn pump(cache: &Cache, watch: &mut StoreWatch) -> Ended {
-    let mut answer_due: Option<tokio::time::Instant> = Some(tokio::time::Instant::now() + SILENCE_MAX);
+    let mut answer_due: Option<tokio::time::Instant> = None;
+    if cache.is_exact() {
+        answer_due = Some(tokio::time::Instant::now() + SILENCE_MAX);
+    }
     loop {
         let silence = async {
             match answer_due {
@@ -163,7 +173,7 @@ fn key_of(cache: &Cache, key: &[u8]) -> Option<Arc<str>> {
     std::str::from_utf8(key).ok()?.strip_prefix(cache.source.prefix.as_str()).map(Arc::from)
 }
 
-fn decode(cache: &Cache, key: &str, value: &[u8], revision: i64) -> Option<Arc<super::Entry>> {
+fn decode(cache: &Cache, key: &str, value: &Bytes, revision: i64) -> Option<Arc<super::Entry>> {
     match (cache.source.decode)(key, value, revision) {
         Ok(entry) => Some(Arc::new(entry)),
         Err(error) => {

@@ -15,6 +15,7 @@ use imbl::OrdMap;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,12 +41,13 @@ pub struct Cache {
     state: Mutex<Window>,
     revision: watch::Sender<i64>,
     progress_wanted: Notify,
+    exact: AtomicBool,
 }
 
 impl Cache {
     fn new(source: Source) -> Self {
         let (revision, _) = watch::channel(0);
-        Self { source, state: Mutex::new(Window::default()), revision, progress_wanted: Notify::new() }
+        Self { source, state: Mutex::new(Window::default()), revision, progress_wanted: Notify::new(), exact: AtomicBool::new(false) }
     }
 
     /// The objects and the revision at which they are true; 0: not filled yet.
@@ -73,9 +75,17 @@ impl Cache {
         }
     }
 
+    /// Whether a reader can wait for any revision, changes of other resources included. Where the store cannot say how
+    /// far a watch is, consistent reads have to go to the store.
+    pub fn is_exact(&self) -> bool {
+        self.exact.load(Ordering::Acquire)
+    }
+
     /// Asks the store how far the watch is; the answer arrives as a new revision.
     pub fn request_progress(&self) {
-        self.progress_wanted.notify_one();
+        if self.is_exact() {
+            self.progress_wanted.notify_one();
+        }
     }
 
     /// A cursor behind `since`, if the window still knows everything after it.
@@ -129,3 +139,6 @@ impl Caches {
         running.iter().map(|(prefix, cache)| (prefix.clone(), cache.snapshot().0.len())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

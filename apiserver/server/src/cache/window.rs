@@ -142,7 +142,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn put(window: &mut Window, key: &str, revision: i64) {
-        let entry = Arc::new(Entry::new(revision, BTreeMap::new(), BTreeMap::new(), Bytes::from_static(b"{}")));
+        let entry = Arc::new(Entry::new(revision, serde_json::Map::new(), BTreeMap::new(), Bytes::from_static(b"{}")));
         let previous = window.snapshot.get(key).cloned();
         window.push(Event::new(revision, key.into(), Some(entry), previous));
         window.revision = revision;

@@ -6,9 +6,6 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use xebec_api::Status;
 
-/// Why a request fails, as the client is told.
-pub type ApiError = Status;
-
 /// Seconds after which a client may try again when the store is away.
 const STORE_RETRY_SECONDS: u32 = 1;
 

@@ -34,7 +34,7 @@ struct CacheLabels {
 pub struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<RequestLabels, Counter>,
-    durations: Family<VerbLabels, Histogram>,
+    durations: Family<VerbLabels, Histogram, fn() -> Histogram>,
     cached: Family<CacheLabels, Gauge>,
     /// Watches being served.
     pub watches: Gauge,
@@ -45,7 +45,8 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let requests = Family::default();
-        let durations = Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS));
+        let durations: Family<VerbLabels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS));
         let cached = Family::default();
         let watches = Gauge::default();
         registry.register("apiserver_request", "Requests by verb, resource and code", requests.clone());

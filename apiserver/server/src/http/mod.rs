@@ -6,8 +6,8 @@ mod listener;
 mod metrics;
 mod reply;
 
-pub use body::{BODY_BYTES_MAX, read_body};
-pub use error::{ApiError, expired, status_reply};
+pub use body::read_body;
+pub use error::{expired, status_reply};
 pub use listener::{Peer, serve};
 pub use metrics::Metrics;
-pub use reply::{Body, Reply, bytes_reply, compressed, empty_body, full_body, json_reply, stream_body, text_reply};
+pub use reply::{Body, Reply, bytes_reply, compressed, empty_body, json_reply, stream_body, text_reply};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 /// Time to live of a candidate's lease, in seconds.
 const LEASE_SECONDS: i64 = 2;
@@ -43,7 +44,7 @@ enum Renewal {
 
 /// Campaigns for `name` until leadership is lost or the receiver of `lines` is gone; then the lease is revoked, so that
 /// the next candidate is elected at once.
-pub async fn campaign(store: Arc<Store>, name: String, identity: String, lines: mpsc::Sender<Line>) {
+pub async fn campaign(store: Arc<Store>, name: String, identity: String, lines: mpsc::Sender<Line>, stop: CancellationToken) {
     if lines.send(Line::Campaigning).await.is_err() {
         return;
     }
@@ -57,24 +58,29 @@ pub async fn campaign(store: Arc<Store>, name: String, identity: String, lines: 
         Ok(lease) => lease,
         Err(error) => {
             tracing::warn!(election = name, identity, %error, "leadership: no lease");
-            finish(&lines).await;
+            finish(&lines);
             return;
         }
     };
-    let ended = Candidate { store: &store, name: &name, lease, renewed: asked, fence: None }.run(&identity, &lines).await;
+    let mut candidate = Candidate { store: &store, name: &name, lease, renewed: asked, fence: None };
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        ended = candidate.run(&identity, &lines) => ended,
+    };
     match ended {
         Ok(()) => tracing::debug!(election = name, identity, "leadership: candidate left"),
         Err(error) => tracing::warn!(election = name, identity, %error, "leadership: lost"),
     }
     // Lost first: the client must stop its work before another can be elected.
-    finish(&lines).await;
+    finish(&lines);
     if let Err(error) = store.lease_revoke(lease.id).await {
         tracing::debug!(election = name, %error, "leadership: lease not revoked, it will expire");
     }
 }
 
-async fn finish(lines: &mpsc::Sender<Line>) {
-    if lines.send(Line::Lost).await.is_err() {
+fn finish(lines: &mpsc::Sender<Line>) {
+    // A client that does not read has lost by its own clock, and must not keep the lease alive.
+    if lines.try_send(Line::Lost).is_err() {
         tracing::trace!("leadership: the client has gone");
     }
 }
@@ -143,7 +149,7 @@ impl Candidate<'_> {
             }
             Renewal::Unknown => {}
         }
-        Ok(lines.send(Line::Alive).await.is_ok())
+        Ok(lines.try_send(Line::Alive).is_ok())
     }
 
     /// Looks who leads; `false`: the client has gone.

@@ -3,5 +3,10 @@
 mod campaign;
 mod fence;
 
-pub use campaign::{Line, campaign};
-pub use fence::Fence;
+pub use campaign::campaign;
+#[cfg(test)]
+use campaign::Line;
+pub use fence::{Fence, valid_name};
+
+#[cfg(test)]
+mod tests;

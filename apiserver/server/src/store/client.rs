@@ -5,10 +5,12 @@ use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use xebec_proto::etcdserverpb::kv_client::KvClient;
-use xebec_proto::etcdserverpb::{RangeRequest, RangeResponse};
+use xebec_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use xebec_proto::etcdserverpb::{CompactionRequest, RangeRequest, RangeResponse, StatusRequest};
 
 /// Largest message accepted from the store, in bytes; a page of 500 objects of 1.5 MiB would be more, so pages are small.
 pub(super) const MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -65,6 +67,7 @@ pub struct Page {
 pub struct Store {
     pub(super) endpoints: Vec<Channel>,
     preferred: AtomicUsize,
+    exact_progress: OnceCell<bool>,
 }
 
 impl Store {
@@ -98,7 +101,7 @@ impl Store {
         if endpoints.is_empty() {
             return Err(StoreError::Refused("no endpoint is given".into()));
         }
-        Ok(Self { endpoints, preferred: AtomicUsize::new(0) })
+        Ok(Self { endpoints, preferred: AtomicUsize::new(0), exact_progress: OnceCell::new() })
     }
 
     /// The endpoint that answered last, and its number.
@@ -158,6 +161,44 @@ impl Store {
         Ok(self.range(request).await?.revision)
     }
 
+    /// Forgets history before `revision`; already forgotten is fine.
+    pub async fn compact(&self, revision: i64) -> Result<(), StoreError> {
+        let (index, channel) = self.channel();
+        let mut client = KvClient::new(channel);
+        let request = CompactionRequest { revision, ..Default::default() };
+        match tokio::time::timeout(REQUEST_TIMEOUT, client.compact(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) if status.code() == Code::OutOfRange => Ok(()),
+            Ok(Err(status)) => {
+                self.turn_from(index);
+                Err(StoreError::Unavailable(status.message().to_owned()))
+            }
+            Err(_) => Err(StoreError::Unavailable("no answer in time".into())),
+        }
+    }
+
+    /// Whether the answer to a progress request means that all events up to it have been sent. etcd before 3.4.25 and
+    /// 3.5.8 answers too early (etcd issue 15220), and upstream does not use its progress either.
+    pub async fn has_exact_progress(&self) -> Result<bool, StoreError> {
+        let ask = async {
+            let (index, channel) = self.channel();
+            let mut client = MaintenanceClient::new(channel);
+            let status = client.status(StatusRequest {});
+            match tokio::time::timeout(ATTEMPT_TIMEOUT, status).await {
+                Ok(Ok(status)) => Ok(exact_progress_since(&status.into_inner().version)),
+                Ok(Err(status)) => {
+                    self.turn_from(index);
+                    Err(StoreError::Unavailable(status.message().to_owned()))
+                }
+                Err(_) => {
+                    self.turn_from(index);
+                    Err(StoreError::Unavailable("no answer in time".into()))
+                }
+            }
+        };
+        self.exact_progress.get_or_try_init(|| ask).await.copied()
+    }
+
     async fn range(&self, request: RangeRequest) -> Result<Page, StoreError> {
         let started = tokio::time::Instant::now();
         let mut attempts = 0usize;
@@ -179,6 +220,16 @@ impl Store {
                 tokio::time::sleep(ROUND_PAUSE).await;
             }
         }
+    }
+}
+
+fn exact_progress_since(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    match version {
+        (3, 4, patch) => patch >= 25,
+        (3, 5, patch) => patch >= 8,
+        other => other >= (3, 6, 0),
     }
 }
 
@@ -231,4 +282,23 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
         }
     }
     vec![0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_trusted_since_etcd_repaired_it() {
+        for (version, exact) in [("3.4.23", false), ("3.4.25", true), ("3.5.7", false), ("3.5.21", true), ("3.6.0-rc.1", true), ("", false)] {
+            assert_eq!(exact_progress_since(version), exact, "{version}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_behind_all_its_keys() {
+        assert_eq!(prefix_end(b"/registry/pods/"), b"/registry/pods0");
+        assert_eq!(prefix_end(&[0x61, 0xff]), [0x62]);
+        assert_eq!(prefix_end(&[0xff]), [0]);
+    }
 }

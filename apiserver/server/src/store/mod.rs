@@ -5,7 +5,7 @@ mod lease;
 mod txn;
 mod watch;
 
-pub use client::{Kv, Page, Store, StoreConfig, prefix_end};
+pub use client::{Store, StoreConfig, prefix_end};
 pub use lease::LeaseHold;
 pub use txn::{Check, Outcome, Txn};
 pub use watch::{StoreEvent, StoreWatch, WatchItem};
@@ -29,3 +29,6 @@ pub enum StoreError {
     #[error("the store refused the request: {0}")]
     Refused(String),
 }
+
+#[cfg(test)]
+mod tests;
