@@ -146,6 +146,20 @@ impl Keyspace {
     }
 }
 
+impl Drop for Keyspace {
+    /// Closes the database, and vouches for the tables that RocksDB has made since the last time. After a crash those
+    /// are checked by RocksDB alone.
+    fn drop(&mut self) {
+        let view = self.view();
+        // Flushes what is in memory.
+        view.database().db().cancel_all_background_work(true);
+        let marker = self.marker.lock().clone();
+        if let Err(error) = vouch(&self.dir, view.database(), marker) {
+            tracing::warn!(dir = %self.dir.display(), %error, "noting the closed keyspace's files failed");
+        }
+    }
+}
+
 /// The first marker of an empty directory. From here on a crash is recognised: the marker knows of no database yet.
 fn begin(dir: &Path) -> Result<Marker, DiskError> {
     for entry in fs::read_dir(dir).map_err(DiskError::io(dir))? {
