@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use xebec_api::{Quantity, Status, meta};
 
 use super::{Request, Snapshot};
@@ -77,19 +77,19 @@ fn violations(item: &Value, container: &Value) -> Vec<String> {
     problems
 }
 
-/// Limits of a test.
-#[cfg(test)]
-fn range() -> Value {
-    json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}, "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"}}]}})
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Operation;
     use super::super::test_world::World;
     use super::*;
     use crate::context::{User, test_context};
+    use serde_json::json;
     use xebec_api::GroupResource;
+
+    fn range() -> Value {
+        json!({"spec": {"limits": [
+            {"type": "Container", "max": {"cpu": "1"}, "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"}}]}})
+    }
 
     #[test]
     fn containers_get_defaults_and_bounds() {

@@ -1,8 +1,11 @@
 //! The four patches of Kubernetes: JSON (RFC 6902), JSON merge (RFC 7396), strategic merge, and server-side apply.
 
+pub mod apply;
+mod fieldset;
 mod json;
 mod strategic;
 
+pub use fieldset::FieldSet;
 pub use json::{json_patch, merge_patch};
 pub use strategic::strategic_merge_patch;
 
