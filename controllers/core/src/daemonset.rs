@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, DaemonSetStatus},
+    apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, DaemonSetStatus, RollingUpdateDaemonSet},
     core::v1::{
-        Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod,
-        Taint, Toleration,
+        Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
     },
 };
 
@@ -71,8 +70,7 @@ pub fn reconcile(observed: &Observed) -> Vec<Action> {
         claimed.owned.iter().any(|pod| meta::label(&**pod, REVISION_LABEL) == hash)
     };
     let limit = spec.revision_history_limit.unwrap_or(10);
-    let revisions =
-        set_revision::settle(set, &spec.template, labels, &observed.revisions, limit, in_use);
+    let revisions = set_revision::settle(set, &spec.template, labels, &observed.revisions, limit, in_use);
     actions.extend(revisions.actions);
 
     let mut by_node = ByNode::new();
@@ -193,10 +191,7 @@ fn make(observed: &Observed, spec: &DaemonSetSpec, node: &str, hash: &str) -> Ac
     // The scheduler binds the pod, to this node and no other.
     let affinity = body.affinity.get_or_insert_default();
     let selector = NodeSelector {
-        node_selector_terms: vec![NodeSelectorTerm {
-            match_fields: Some(vec![field]),
-            match_expressions: None,
-        }],
+        node_selector_terms: vec![NodeSelectorTerm { match_fields: Some(vec![field]), match_expressions: None }],
     };
     let required = NodeAffinity {
         required_during_scheduling_ignored_during_execution: Some(selector),
@@ -207,20 +202,14 @@ fn make(observed: &Observed, spec: &DaemonSetSpec, node: &str, hash: &str) -> Ac
 }
 
 /// Creations and deletions that put exactly one live pod on every node that wants one.
-fn place(
-    observed: &Observed,
-    spec: &DaemonSetSpec,
-    by_node: &ByNode,
-    hash: &str,
-) -> (Vec<Action>, Vec<Action>) {
+fn place(observed: &Observed, spec: &DaemonSetSpec, by_node: &ByNode, hash: &str) -> (Vec<Action>, Vec<Action>) {
     let (mut creates, mut deletes) = (Vec::new(), Vec::new());
     let none = Vec::new();
     for node in &observed.nodes {
         let name = meta::name(&**node);
         let (run, stay) = wants(spec, node);
         let here = by_node.get(name).unwrap_or(&none);
-        let (ended, live): (Vec<_>, Vec<_>) =
-            here.iter().partition(|pod| pods::is_terminated(pod));
+        let (ended, live): (Vec<_>, Vec<_>) = here.iter().partition(|pod| pods::is_terminated(pod));
         if !stay {
             deletes.extend(here.iter().filter(|p| !meta::is_deleting(&***p)).map(|p| Action::delete(&**p)));
             continue;
@@ -250,9 +239,7 @@ fn place(
     (creates, deletes)
 }
 
-fn rolling<'a>(
-    spec: &'a DaemonSetSpec,
-) -> Option<&'a k8s_openapi::api::apps::v1::RollingUpdateDaemonSet> {
+fn rolling(spec: &DaemonSetSpec) -> Option<&RollingUpdateDaemonSet> {
     spec.update_strategy.as_ref()?.rolling_update.as_ref()
 }
 
@@ -275,8 +262,7 @@ fn replace(observed: &Observed, spec: &DaemonSetSpec, by_node: &ByNode, hash: &s
         .max(i32::from(surge(spec) == 0));
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let is_available = |pod: &Arc<Pod>| {
-        !meta::is_deleting(&**pod)
-            && pods::availability(pod, min_ready, observed.now) == Availability::Available
+        !meta::is_deleting(&**pod) && pods::availability(pod, min_ready, observed.now) == Availability::Available
     };
     let is_new = |pod: &Arc<Pod>| meta::label(&**pod, REVISION_LABEL) == Some(hash);
     let none = Vec::new();

@@ -6,11 +6,14 @@
 
 pub mod action;
 pub mod claim;
+pub mod cloud;
+pub mod cluster_role;
 pub mod csr;
 pub mod daemonset;
 pub mod deployment;
 pub mod endpoint;
 pub mod garbage;
+pub mod job;
 pub mod meta;
 pub mod namespace;
 pub mod node;
@@ -22,6 +25,7 @@ pub mod resource;
 pub mod selector;
 pub mod service_account;
 pub mod set_revision;
+pub mod statefulset;
 pub mod token;
 
 pub use action::{Action, DeleteOptions, Propagation, Target};

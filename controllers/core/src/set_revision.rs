@@ -74,10 +74,8 @@ pub fn settle<O: Object>(
             (name, hash)
         }
     };
-    let mut past: Vec<_> = revisions
-        .iter()
-        .filter(|revision| meta::name(&***revision) != name && !in_use(revision))
-        .collect();
+    let mut past: Vec<_> =
+        revisions.iter().filter(|revision| meta::name(&***revision) != name && !in_use(revision)).collect();
     past.sort_by_key(|revision| revision.revision);
     let surplus = past.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     actions.extend(past.into_iter().take(surplus).map(|revision| Action::delete(&**revision)));

@@ -22,12 +22,15 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 /// After this long a write that no cache shows is forgotten: it was undone before a relist could show it.
 const WRITE_REMEMBERED_MAX: Duration = Duration::from_secs(30);
 
+/// A decision that needs the API server's answers.
+pub(crate) type Observing<'a> = BoxFuture<'a, Result<Vec<Action>, kube::Error>>;
+
 /// What a controller decides on.
 pub(crate) enum Decide {
     /// The caches alone.
     Cached(fn(&Context, &ObjectKey, Option<Failure>) -> Vec<Action>),
     /// The caches, and what the API server says when asked.
-    Live(for<'a> fn(&'a Context, &'a Executor, &'a ObjectKey) -> BoxFuture<'a, Result<Vec<Action>, kube::Error>>),
+    Live(for<'a> fn(&'a Context, &'a Executor, &'a ObjectKey) -> Observing<'a>),
 }
 
 /// One controller: a row of the table.
@@ -144,7 +147,7 @@ impl Loop {
             memory.writes.insert(key.clone(), (Instant::now(), done.written));
         }
         if let Err(Error::Request { failure: Some(failure), .. }) = &done.result {
-            memory.failures.insert(key.clone(), failure.clone());
+            memory.failures.insert(key.clone(), (**failure).clone());
         }
         done.result.map(|()| done.wake)
     }

@@ -34,10 +34,10 @@ pub(crate) enum Error {
     Outdated { action: String, source: Box<kube::Error> },
     /// The owner no longer is what the cache says.
     #[error("{0} is gone or going")]
-    OwnerGone(Target),
+    OwnerGone(Box<Target>),
     /// The API server refused or could not be reached.
     #[error("{action}: {source}")]
-    Request { action: String, failure: Option<Failure>, source: Box<kube::Error> },
+    Request { action: String, failure: Option<Box<Failure>>, source: Box<kube::Error> },
     /// The authority could not sign.
     #[error("{action}: {source}")]
     Sign { action: String, source: xebec_pki::Error },
@@ -172,9 +172,9 @@ impl Executor {
             Ok(object) => {
                 let meta = &object["metadata"];
                 let same = meta["uid"] == uid && meta["deletionTimestamp"].is_null();
-                if same { Ok(None) } else { Err(Error::OwnerGone(target)) }
+                if same { Ok(None) } else { Err(Error::OwnerGone(Box::new(target))) }
             }
-            Err(error) if failure::is_not_found(&error) => Err(Error::OwnerGone(target)),
+            Err(error) if failure::is_not_found(&error) => Err(Error::OwnerGone(Box::new(target))),
             Err(error) => Err(refused(action, None, error)),
         }
     }
@@ -356,7 +356,7 @@ fn written(target: &Target, object: &Value, removed: bool) -> Written {
 }
 
 fn refused(action: &str, failure: Option<Failure>, error: kube::Error) -> Error {
-    Error::Request { action: action.to_owned(), failure, source: Box::new(error) }
+    Error::Request { action: action.to_owned(), failure: failure.map(Box::new), source: Box::new(error) }
 }
 
 /// The API server's own words.

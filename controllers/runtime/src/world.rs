@@ -10,7 +10,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
-        batch::v1::{CronJob, Job},
+        batch::v1::Job,
         certificates::v1::CertificateSigningRequest,
         coordination::v1::Lease,
         core::v1::{
@@ -136,7 +136,6 @@ pub(crate) struct World {
     pub(crate) revisions: Arc<Kind<ControllerRevision>>,
     pub(crate) claims: Arc<Kind<PersistentVolumeClaim>>,
     pub(crate) jobs: Arc<Kind<Job>>,
-    pub(crate) cron_jobs: Arc<Kind<CronJob>>,
     pub(crate) requests: Arc<Kind<CertificateSigningRequest>>,
     pub(crate) cluster_roles: Arc<Kind<ClusterRole>>,
     kinds: HashMap<Resource, Arc<dyn Catches>>,
@@ -205,7 +204,6 @@ impl World {
             revisions: owned(&mut open),
             claims: open.all(),
             jobs: owned(&mut open),
-            cron_jobs: open.all(),
             requests: open.all(),
             cluster_roles: open.all(),
             kinds: open.kinds,

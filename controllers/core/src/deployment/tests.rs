@@ -247,11 +247,8 @@ fn recreate_never_mixes_two_templates() {
     world.roll_out("two");
     for choice in 0..200 {
         world.step(choice);
-        let images: std::collections::BTreeSet<_> = world
-            .pods
-            .values()
-            .map(|pod| pod.spec.as_ref().unwrap().containers[0].image.clone())
-            .collect();
+        let images: std::collections::BTreeSet<_> =
+            world.pods.values().map(|pod| pod.spec.as_ref().unwrap().containers[0].image.clone()).collect();
         assert!(images.len() <= 1, "{images:?}");
     }
     world.settle();

@@ -38,9 +38,9 @@ fn settle(graph: &Graph, uid: &str, absent: &[&str]) -> Vec<String> {
             }
             Action::Patch { target, body, .. } => {
                 let meta = &body["metadata"];
-                let owners = meta["ownerReferences"].as_array().map(|owners| {
-                    owners.iter().map(|o| o["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-                });
+                let owners = meta["ownerReferences"]
+                    .as_array()
+                    .map(|owners| owners.iter().map(|o| o["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>());
                 match owners {
                     Some(owners) => format!("{} owned by {owners:?}", target.name),
                     None => format!("{} finalizers {}", target.name, meta["finalizers"]),
@@ -75,10 +75,8 @@ fn an_owner_under_another_name_or_namespace_is_asked_for() {
 
 #[test]
 fn foreground_deletion_waits_for_what_blocks_it() {
-    let mut graph = graph(vec![
-        item("owner", &[], true, &["foregroundDeletion"]),
-        item("child", &["owner"], false, &[]),
-    ]);
+    let mut graph =
+        graph(vec![item("owner", &[], true, &["foregroundDeletion"]), item("child", &["owner"], false, &[])]);
     assert_eq!(settle(&graph, "owner", &[]), ["delete child Background"]);
     assert_eq!(settle(&graph, "child", &[]), ["delete child Background"]);
     graph.upsert(item("child", &["owner"], true, &[]));
@@ -95,10 +93,7 @@ fn orphans_are_set_free_before_the_owner_goes() {
 
 #[test]
 fn a_circle_of_owners_is_found_and_broken() {
-    let graph = graph(vec![
-        item("a", &["b"], true, &["foregroundDeletion"]),
-        item("b", &["a"], false, &[]),
-    ]);
+    let graph = graph(vec![item("a", &["b"], true, &["foregroundDeletion"]), item("b", &["a"], false, &[])]);
     assert_eq!(settle(&graph, "b", &[]), ["b owned by [\"a\"]", "delete b Foreground"]);
 }
 

@@ -82,17 +82,14 @@ fn a_node_that_returns_loses_our_taints_only() {
 
 fn eviction(tolerations: Value, effect: &str) -> Vec<String> {
     let taint = json!([{ "key": UNREACHABLE, "effect": effect, "timeAdded": "2026-01-01T00:00:00Z" }]);
-    let observed =
-        EvictionObserved { pod: pod(tolerations), node: node("Unknown", taint), now: at(NOW) };
+    let observed = EvictionObserved { pod: pod(tolerations), node: node("Unknown", taint), now: at(NOW) };
     evict(&observed).iter().map(ToString::to_string).filter(|a| !a.starts_with("event")).collect()
 }
 
 #[test]
 fn tolerations_decide_when_a_pod_goes() {
     let gone = ["patch pods a/p status", "delete pods a/p"];
-    let tolerate = |seconds: Option<i64>| {
-        json!([{ "key": UNREACHABLE, "operator": "Exists", "effect": NO_EXECUTE, "tolerationSeconds": seconds }])
-    };
+    let tolerate = |seconds: Option<i64>| json!([{ "key": UNREACHABLE, "operator": "Exists", "effect": NO_EXECUTE, "tolerationSeconds": seconds }]);
     assert_eq!(eviction(json!([]), NO_EXECUTE), gone);
     assert_eq!(eviction(tolerate(Some(300)), NO_EXECUTE), ["wake after 240s"]);
     assert_eq!(eviction(tolerate(Some(60)), NO_EXECUTE), gone);

@@ -29,7 +29,7 @@ pub(crate) static REPLICA_SET: Controller = Controller {
     decide: Decide::Cached(|context, key, failure| {
         let world = &context.world;
         let Some(owner) = world.replica_sets.get(key) else { return Vec::new() };
-        let related = siblings(world, &*owner);
+        let related = siblings(world, &owner);
         replicaset::reconcile(&observe_pods(world, owner, related, failure))
     }),
     concurrent: true,

@@ -9,7 +9,7 @@ use x509_parser::{
     prelude::FromDer,
 };
 use xebec_client::ObjectKey;
-use xebec_controllers_core::{Action, csr, meta, namespace, service_account, token};
+use xebec_controllers_core::{Action, cluster_role, csr, meta, namespace, service_account, token};
 
 use super::synced;
 use crate::{
@@ -162,6 +162,29 @@ pub(crate) static CERTIFICATES: Controller = Controller {
             validity_max: context.settings.signing_validity_max,
             now: Timestamp::now(),
         })
+    }),
+    concurrent: true,
+};
+
+/// ClusterRoles made of others.
+pub(crate) static AGGREGATION: Controller = Controller {
+    name: "clusterrole-aggregation-controller",
+    synced: synced!(cluster_roles),
+    wake: |context, queue| {
+        let world = Arc::downgrade(&context.world);
+        let queue = queue.clone();
+        context.world.cluster_roles.on_change(move |_| {
+            let Some(world) = world.upgrade() else { return };
+            let all = world.cluster_roles.list();
+            let made = all.iter().filter(|role| role.aggregation_rule.is_some());
+            made.for_each(|role| queue.add(ObjectKey::of(&**role)));
+        });
+    },
+    keys: |context| context.world.cluster_roles.keys(),
+    decide: Decide::Cached(|context, key, _| {
+        let roles = &context.world.cluster_roles;
+        let role = roles.get(key).filter(|role| role.aggregation_rule.is_some());
+        role.map(|role| cluster_role::reconcile(&role, &roles.list())).unwrap_or_default()
     }),
     concurrent: true,
 };

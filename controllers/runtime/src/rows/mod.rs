@@ -2,9 +2,11 @@
 //! core crate.
 
 mod apps;
+mod cloud;
 mod cluster;
 mod network;
 mod nodes;
+mod sets;
 
 use crate::engine::Controller;
 
@@ -33,4 +35,10 @@ pub(crate) const TABLE: &[&Controller] = &[
     &cluster::NAMESPACE,
     &cluster::GARBAGE,
     &cluster::CERTIFICATES,
+    &cluster::AGGREGATION,
+    &sets::DAEMON_SET,
+    &sets::STATEFUL_SET,
+    &sets::JOB,
+    &cloud::NODES,
+    &cloud::SERVICES,
 ];
