@@ -8,7 +8,6 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use k8s_openapi::List;
 use k8s_openapi::api as k8s;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -16,9 +15,9 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistrat
 use schemars::SchemaGenerator;
 use serde_json::Value;
 
-macro_rules! lists {
+macro_rules! kinds {
     ($generator:ident: $($path:ident :: $version:ident :: { $($kind:ident),* }),* $(,)?) => {
-        $($($generator.subschema_for::<List<k8s::$path::$version::$kind>>();)*)*
+        $($($generator.subschema_for::<k8s::$path::$version::$kind>();)*)*
     };
 }
 
@@ -27,7 +26,7 @@ macro_rules! plain {
 }
 
 fn collect(generator: &mut SchemaGenerator) {
-    lists!(generator:
+    kinds!(generator:
         core::v1::{ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate,
             ReplicationController, ResourceQuota, Secret, Service, ServiceAccount, ComponentStatus},
         admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -50,7 +49,7 @@ fn collect(generator: &mut SchemaGenerator) {
         storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass},
     );
     plain!(generator:
-        List<apiextensions::CustomResourceDefinition>, List<apiregistration::APIService>,
+        apiextensions::CustomResourceDefinition, apiregistration::APIService, meta::ListMeta,
         k8s::core::v1::Binding, k8s::policy::v1::Eviction, k8s::autoscaling::v1::Scale,
         k8s::authentication::v1::SelfSubjectReview, k8s::authentication::v1::TokenRequest, k8s::authentication::v1::TokenReview,
         k8s::authorization::v1::LocalSubjectAccessReview, k8s::authorization::v1::SelfSubjectAccessReview,
@@ -82,7 +81,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let directory = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    let mut file = GzEncoder::new(std::fs::File::create(Path::new(&directory).join("descriptions.gz"))?, Compression::best());
+    let mut file =
+        GzEncoder::new(std::fs::File::create(Path::new(&directory).join("descriptions.gz"))?, Compression::best());
     file.write_all(out.as_bytes())?;
     file.finish()?;
     Ok(())

@@ -189,7 +189,8 @@ func (g *generator) field(out *strings.Builder, owner reflect.Type, f reflect.St
 	flag(contains(options, "omitzero"), "zero")
 	marks := g.marks.fieldMarks(owner, f.Name)
 	_, optional := marks["optional"]
-	flag(!inline && !omitted && !contains(options, "omitzero") && !optional, "req")
+	_, must := marks["required"]
+	flag(!inline && (must || !omitted && !contains(options, "omitzero") && !optional), "req")
 	if listType := marks["listType"]; listType != "" {
 		if keys := marks["listMapKey"]; keys != "" {
 			listType += ":" + keys

@@ -7,12 +7,14 @@ pub mod admission;
 mod context;
 pub mod defaults;
 pub mod fields;
+pub mod openapi;
 pub mod patch;
 pub mod rbac;
 pub mod registry;
 pub mod request;
 pub mod service_ip;
 pub mod subresource;
+pub mod table;
 pub mod validate;
 
 pub use context::{RequestContext, SYSTEM_MASTERS, User};
