@@ -18,7 +18,6 @@ mod registry;
 mod router;
 mod server;
 mod services;
-mod shim;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -92,7 +92,13 @@ impl Objects {
     }
 
     /// An object as the cache knows it, or, if it does not, as the store does.
-    pub async fn cached(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+    pub async fn cached(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Status> {
         let served = self.served(group, resource)?;
         let cache = self.cache(served);
         if cache.wait(1, FILL_WAIT).await {
@@ -105,7 +111,13 @@ impl Objects {
     }
 
     /// An object as the store knows it, and the revision of its last change.
-    pub async fn live(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Result<Option<(Value, i64)>, Status> {
+    pub async fn live(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<(Value, i64)>, Status> {
         let served = self.served(group, resource)?;
         Ok(self.get(served, namespace, name).await?.map(|stored| (stored.object, stored.revision)))
     }

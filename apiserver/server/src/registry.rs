@@ -66,7 +66,8 @@ impl Served {
         let metadata = meta::metadata_mut(&mut stored);
         metadata.remove("resourceVersion");
         metadata.remove("selfLink");
-        let failed = |error: &dyn std::fmt::Display| Status::internal_error(&format!("cannot encode the object: {error}"));
+        let failed =
+            |error: &dyn std::fmt::Display| Status::internal_error(&format!("cannot encode the object: {error}"));
         if !self.has_protobuf {
             return serde_json::to_vec(&stored).map(Bytes::from).map_err(|error| failed(&error));
         }
@@ -111,7 +112,9 @@ impl Registry {
             by_name.insert(format!("{}/{}/{}", resource.group, resource.version, resource.plural), Arc::clone(&served));
             // Caches decode what is stored, so that the storage version is the one to read in.
             let is_storage = resource.storage_gvk() == resource.gvk();
-            let slot = preferred.entry(format!("{}/{}", resource.group, resource.plural)).or_insert_with(|| Arc::clone(&served));
+            let slot = preferred
+                .entry(format!("{}/{}", resource.group, resource.plural))
+                .or_insert_with(|| Arc::clone(&served));
             if is_storage {
                 *slot = served;
             }

@@ -33,7 +33,7 @@ pub async fn handle(app: Arc<App>, peer: Arc<Peer>, request: Request<Incoming>) 
     } else {
         format!("{}/{}", info.resource, info.subresource)
     };
-    let span = tracing::debug_span!("request", method = %request.method(), path, audit_id);
+    let span = tracing::debug_span!("request", method = %request.method(), path, audit_id, peer = %peer.address);
     let answered = AssertUnwindSafe(answer(Arc::clone(&app), peer, request, info, query)).catch_unwind();
     let mut reply = match answered.instrument(span.clone()).await {
         Ok(Ok(reply)) => reply,
@@ -64,7 +64,10 @@ async fn answer(
     info: RequestInfo,
     query: Query,
 ) -> Result<Reply, Status> {
-    if OPEN_PATHS.iter().any(|open| info.path == *open || info.path.strip_prefix(open).is_some_and(|rest| rest.starts_with('/'))) {
+    if OPEN_PATHS
+        .iter()
+        .any(|open| info.path == *open || info.path.strip_prefix(open).is_some_and(|rest| rest.starts_with('/')))
+    {
         return Ok(nonresource::health(&app, &info.path, &query).await);
     }
     let user = app.authenticator.authenticate(&peer, request.headers()).await?;

@@ -36,7 +36,9 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<(), Error> {
 /// # Errors
 /// As [`run`].
 pub async fn run_on(flags: Flags, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
-    let local = listener.local_addr().map_err(|source| Error::Listen { address: SocketAddr::new(flags.bind_address, 0), source })?;
+    let local = listener
+        .local_addr()
+        .map_err(|source| Error::Listen { address: SocketAddr::new(flags.bind_address, 0), source })?;
     let tls = xebec_pki::server_config(&ServerTls {
         cert: flags.tls_cert_file.clone(),
         key: flags.tls_private_key_file.clone(),
@@ -86,17 +88,21 @@ fn build(flags: &Flags, port: u16, streams: &CancellationToken, background: &Can
     let signing_key = SigningKey::read(signing).map_err(|reason| Error::File { path: signing.clone(), reason })?;
     keys.push(signing_key.public.clone());
     let issuers = flags.service_account_issuer.clone();
-    let audiences = if flags.api_audiences.is_empty() { issuers.iter().take(1).cloned().collect() } else { flags.api_audiences.clone() };
+    let audiences = if flags.api_audiences.is_empty() {
+        issuers.iter().take(1).cloned().collect()
+    } else {
+        flags.api_audiences.clone()
+    };
     let authenticator =
         Authenticator { keys, issuers, audiences, anonymous: flags.anonymous_auth, objects: Arc::clone(&objects) };
     let kubelets = kubelet_connector(flags)?;
     let settings = Settings {
         advertise_address: flags.advertise_address.unwrap_or_else(|| default_address(flags.bind_address)),
         port,
-        service_range: flags
-            .service_cluster_ip_range
-            .parse()
-            .map_err(|error: ipnet::AddrParseError| Error::Flag { flag: "service-cluster-ip-range", reason: error.to_string() })?,
+        service_range: flags.service_cluster_ip_range.parse().map_err(|error: ipnet::AddrParseError| Error::Flag {
+            flag: "service-cluster-ip-range",
+            reason: error.to_string(),
+        })?,
         node_ports: port_range(&flags.service_node_port_range)?,
         min_watch_seconds: flags.min_request_timeout,
         max_token_seconds: flags.service_account_max_token_expiration_seconds,
@@ -125,9 +131,13 @@ fn kubelet_connector(flags: &Flags) -> Result<TlsConnector, Error> {
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, Error> {
-    let parsed = text.split_once('-').and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?));
+    let parsed =
+        text.split_once('-').and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?));
     let range = parsed.filter(|range: &RangeInclusive<u16>| !range.is_empty() && *range.start() > 0);
-    range.ok_or_else(|| Error::Flag { flag: "service-node-port-range", reason: format!("{text:?} is not a range such as 30000-32767") })
+    range.ok_or_else(|| Error::Flag {
+        flag: "service-node-port-range",
+        reason: format!("{text:?} is not a range such as 30000-32767"),
+    })
 }
 
 fn read(path: &Path) -> Result<String, Error> {

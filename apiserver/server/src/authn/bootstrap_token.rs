@@ -45,7 +45,8 @@ fn user_of(found: &Value, id: &str, secret: &str, now: i64) -> Option<User> {
     }
     let mut user = User::new(&format!("system:bootstrap:{id}"), &[GROUP]);
     let extra = field("auth-extra-groups");
-    user.groups.extend(extra.split(',').map(str::trim).filter(|g| g.starts_with("system:bootstrappers:")).map(str::to_owned));
+    user.groups
+        .extend(extra.split(',').map(str::trim).filter(|g| g.starts_with("system:bootstrappers:")).map(str::to_owned));
     Some(user)
 }
 

@@ -80,8 +80,12 @@ impl VerifyingKey {
     /// Whether `signature` over `message` is this key's.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match self.algorithm {
-            Algorithm::Es256 => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.public).verify(message, signature),
-            Algorithm::Rs256 => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.public).verify(message, signature),
+            Algorithm::Es256 => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.public).verify(message, signature)
+            }
+            Algorithm::Rs256 => {
+                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.public).verify(message, signature)
+            }
         }
         .is_ok()
     }
@@ -184,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_signed_message_verifies_with_the_public_key_and_not_when_changed() {
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).expect("key");
+        let document =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).expect("key");
         let key = SigningKey::of(&PrivateKeyDer::Pkcs8(document.as_ref().to_vec().into())).expect("readable");
         let signature = key.sign(b"message").expect("signed");
         assert!(key.public.verifies(b"message", &signature));

@@ -138,7 +138,8 @@ pub fn verify(token: &str, keys: &[VerifyingKey], issuers: &[String], now: i64) 
     if claims.nbf != 0 && now + SKEW_SECONDS < claims.nbf {
         return invalid("service account token is not valid yet");
     }
-    let subject = format!("system:serviceaccount:{}:{}", claims.kubernetes.namespace, claims.kubernetes.serviceaccount.name);
+    let subject =
+        format!("system:serviceaccount:{}:{}", claims.kubernetes.namespace, claims.kubernetes.serviceaccount.name);
     if claims.sub != subject {
         return invalid("the token's subject and claims differ");
     }

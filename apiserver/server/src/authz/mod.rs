@@ -75,11 +75,6 @@ impl Authorizer {
         escalation_check(&self.rbac.read(), user, new, old)
     }
 
-    /// A copy of the roles and bindings, for admission.
-    pub fn rbac(&self) -> RbacIndex {
-        self.rbac.read().clone()
-    }
-
     fn apply(&self, resource: &str, object: &Value) {
         match resource {
             "pods" => self.graph.write().apply_pod(object),

@@ -78,12 +78,7 @@ pub struct Event {
 }
 
 impl Event {
-    pub(super) fn new(
-        revision: i64,
-        key: Arc<str>,
-        current: Option<Arc<Entry>>,
-        previous: Option<Arc<Entry>>,
-    ) -> Self {
+    pub(super) fn new(revision: i64, key: Arc<str>, current: Option<Arc<Entry>>, previous: Option<Arc<Entry>>) -> Self {
         Self { revision, key, current, previous, gone: OnceLock::new() }
     }
 

@@ -47,7 +47,13 @@ pub struct Cache {
 impl Cache {
     fn new(source: Source) -> Self {
         let (revision, _) = watch::channel(0);
-        Self { source, state: Mutex::new(Window::default()), revision, progress_wanted: Notify::new(), exact: AtomicBool::new(false) }
+        Self {
+            source,
+            state: Mutex::new(Window::default()),
+            revision,
+            progress_wanted: Notify::new(),
+            exact: AtomicBool::new(false),
+        }
     }
 
     /// The objects and the revision at which they are true; 0: not filled yet.

@@ -5,9 +5,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 fn decode() -> Decode {
-    Arc::new(|_, value, revision| {
-        Ok(Entry::new(revision, serde_json::Map::new(), BTreeMap::new(), value.clone()))
-    })
+    Arc::new(|_, value, revision| Ok(Entry::new(revision, serde_json::Map::new(), BTreeMap::new(), value.clone())))
 }
 
 async fn put(store: &Store, key: &str, value: &'static str) -> i64 {

@@ -125,7 +125,13 @@ impl Cursor {
 
     /// Everything up to this revision has been handed out, unless events wait.
     pub fn seen(&self) -> Option<i64> {
-        self.cache.state.lock().batch(self.next).ok().filter(|batch| batch.events.is_empty()).map(|batch| batch.revision)
+        self.cache
+            .state
+            .lock()
+            .batch(self.next)
+            .ok()
+            .filter(|batch| batch.events.is_empty())
+            .map(|batch| batch.revision)
     }
 
     /// Asks the store for a fresh revision.

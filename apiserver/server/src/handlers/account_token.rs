@@ -67,7 +67,9 @@ pub async fn create(call: &Call, payload: &Payload) -> Result<Reply, Status> {
 fn lifetime(call: &Call, request: &Value) -> Result<i64, Status> {
     let wanted = meta::i64_at(request, &["spec", "expirationSeconds"]).unwrap_or(LIFETIME_SECONDS_DEFAULT);
     let invalid = |why: &str| {
-        let message = format!("TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: {wanted}: {why}");
+        let message = format!(
+            "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: {wanted}: {why}"
+        );
         Err(Status::failure(422, "Invalid", message))
     };
     if wanted < LIFETIME_SECONDS_MIN {
@@ -82,20 +84,28 @@ fn lifetime(call: &Call, request: &Value) -> Result<i64, Status> {
 
 /// Binds the token to the object it is asked for, which has to be there and be the account's.
 async fn bind(call: &Call, request: &Value, account: &str, binding: &mut Binding) -> Result<(), Status> {
-    let Some(wanted) = request.pointer("/spec/boundObjectRef").filter(|wanted| wanted.is_object()) else { return Ok(()) };
+    let Some(wanted) = request.pointer("/spec/boundObjectRef").filter(|wanted| wanted.is_object()) else {
+        return Ok(());
+    };
     let (kind, name, uid) = (meta::kind(wanted), meta::str_at(wanted, &["name"]), meta::str_at(wanted, &["uid"]));
     let namespace = call.info.namespace.as_str();
     let (resource, namespace) = match kind {
         "Pod" => ("pods", namespace),
         "Secret" => ("secrets", namespace),
         "Node" => ("nodes", ""),
-        other => return Err(Status::bad_request(format!("cannot bind token for serviceaccount {account:?} to object {other}"))),
+        other => {
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount {account:?} to object {other}"
+            )));
+        }
     };
     let group_resource = GroupResource::new("", resource);
     let found = call.app.objects.live("", resource, namespace, name).await?;
     let (found, _) = found.ok_or_else(|| Status::not_found(&group_resource, name))?;
     if !uid.is_empty() && uid != meta::uid(&found) {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Status::conflict(&group_resource, name, &why));
     }
     let object = ObjectName { name: name.to_owned(), uid: meta::uid(&found).to_owned() };
@@ -103,7 +113,9 @@ async fn bind(call: &Call, request: &Value, account: &str, binding: &mut Binding
         "Pod" => {
             let own = meta::str_at(&found, &["spec", "serviceAccountName"]);
             if own != account {
-                return Err(Status::bad_request(format!("cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name.")));
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
+                )));
             }
             binding.node = node_of(call, &found).await?;
             binding.pod = Some(object);
@@ -120,5 +132,8 @@ async fn node_of(call: &Call, pod: &Value) -> Result<Option<ObjectName>, Status>
         return Ok(None);
     }
     let node = call.app.objects.cached("", "nodes", "", name).await?;
-    Ok(Some(ObjectName { name: name.to_owned(), uid: node.map(|node| meta::uid(&node).to_owned()).unwrap_or_default() }))
+    Ok(Some(ObjectName {
+        name: name.to_owned(),
+        uid: node.map(|node| meta::uid(&node).to_owned()).unwrap_or_default(),
+    }))
 }

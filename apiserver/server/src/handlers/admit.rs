@@ -39,7 +39,9 @@ impl World {
             world.cache(call, &OF_PODS).await?;
             if operation == Operation::Create {
                 let account = meta::str_at(object, &["spec", "serviceAccountName"]);
-                world.fetch(call, "serviceaccounts", namespace, if account.is_empty() { "default" } else { account }).await?;
+                world
+                    .fetch(call, "serviceaccounts", namespace, if account.is_empty() { "default" } else { account })
+                    .await?;
             }
         }
         if core && resource == "persistentvolumeclaims" {
@@ -47,7 +49,9 @@ impl World {
         }
         if call.ctx.user.node_name().is_some() {
             let pod = meta::str_at(object, &["spec", "boundObjectRef", "name"]);
-            for name in [call.info.name.as_str(), pod].into_iter().filter(|name| !name.is_empty() && !namespace.is_empty()) {
+            for name in
+                [call.info.name.as_str(), pod].into_iter().filter(|name| !name.is_empty() && !namespace.is_empty())
+            {
                 world.fetch(call, "pods", namespace, name).await?;
             }
         }
@@ -59,7 +63,9 @@ impl World {
             let Some(served) = call.app.objects.registry.preferred(group, resource) else { continue };
             let cache = call.app.objects.cache(served);
             if !cache.wait(1, FILL_WAIT).await {
-                return Err(Status::service_unavailable(format!("{resource} are not known yet")).with_retry_after_seconds(1));
+                return Err(
+                    Status::service_unavailable(format!("{resource} are not known yet")).with_retry_after_seconds(1)
+                );
             }
             let key = ((*group).to_owned(), (*resource).to_owned());
             self.caches.insert(key, (Arc::clone(served), cache.snapshot().0));
@@ -86,7 +92,9 @@ impl Snapshot for World {
     }
 
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
-        let Some((served, snapshot)) = self.caches.get(&(group.to_owned(), resource.to_owned())) else { return Vec::new() };
+        let Some((served, snapshot)) = self.caches.get(&(group.to_owned(), resource.to_owned())) else {
+            return Vec::new();
+        };
         let prefix = served.local_prefix(namespace);
         let range = snapshot.range(Arc::<str>::from(prefix.as_str())..).take_while(|(key, _)| key.starts_with(&prefix));
         range.map(|(_, entry)| Arc::new(served.typed(entry.value()))).collect()

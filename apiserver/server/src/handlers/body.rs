@@ -34,7 +34,11 @@ impl Payload {
     }
 
     /// An object of this kind, with warnings about fields.
-    pub fn object_of(&self, gvk: &GroupVersionKind, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+    pub fn object_of(
+        &self,
+        gvk: &GroupVersionKind,
+        validation: FieldValidation,
+    ) -> Result<(Value, Vec<String>), Status> {
         let media = negotiate_input(&self.content_type).map_err(super::negotiation_status)?;
         let bad = |error: codec::Error| undecodable(gvk, &error);
         if media == MediaType::Protobuf {
@@ -70,7 +74,11 @@ pub fn content_type(headers: &HeaderMap) -> &str {
 }
 
 /// What becomes of fields that the kind does not have.
-pub fn check_strict(gvk: &GroupVersionKind, strict: &[StrictError], validation: FieldValidation) -> Result<Vec<String>, Status> {
+pub fn check_strict(
+    gvk: &GroupVersionKind,
+    strict: &[StrictError],
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
     match validation {
         _ if strict.is_empty() => Ok(Vec::new()),
         FieldValidation::Ignore => Ok(Vec::new()),
@@ -100,5 +108,8 @@ fn expect_kind(gvk: &GroupVersionKind, api_version: &str, kind: &str) -> Result<
 }
 
 fn undecodable(gvk: &GroupVersionKind, error: &codec::Error) -> Status {
-    Status::bad_request(format!("{} in version {:?} cannot be handled as a {}: {error}", gvk.kind, gvk.version, gvk.kind))
+    Status::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: {error}",
+        gvk.kind, gvk.version, gvk.kind
+    ))
 }

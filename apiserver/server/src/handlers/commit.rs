@@ -23,7 +23,9 @@ pub async fn commit(app: &App, mut txn: Txn, fence: Option<&Fence>) -> Result<Co
         Outcome::Committed(revision) => return Ok(Commit::Done(revision)),
         Outcome::Failed(current) => current,
     };
-    let failed = |index: usize| txn.checks.get(index).is_some_and(|check| !check.holds(current.get(index).and_then(Option::as_ref)));
+    let failed = |index: usize| {
+        txn.checks.get(index).is_some_and(|check| !check.holds(current.get(index).and_then(Option::as_ref)))
+    };
     if fence.is_some() && failed(txn.checks.len() - 1) {
         return Err(leadership_lost());
     }

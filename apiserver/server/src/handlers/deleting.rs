@@ -16,8 +16,10 @@ pub async fn delete(call: &Call, payload: &Payload) -> Result<Reply, Status> {
         Deleted::Marked(object) => {
             // Pods and others that linger are answered with themselves; 202 says that it is not done.
             let waits_for_others = !meta::finalizers(&object).is_empty();
-            let code = if waits_for_others && call.info.resource != "pods" { StatusCode::ACCEPTED } else { StatusCode::OK };
-            let code = if code == StatusCode::ACCEPTED && options.propagation.is_none() { StatusCode::OK } else { code };
+            let code =
+                if waits_for_others && call.info.resource != "pods" { StatusCode::ACCEPTED } else { StatusCode::OK };
+            let code =
+                if code == StatusCode::ACCEPTED && options.propagation.is_none() { StatusCode::OK } else { code };
             respond::object(call, code, &object)
         }
         Deleted::Gone(object) if returns_object(call) => respond::object(call, StatusCode::OK, &object),
@@ -32,14 +34,23 @@ pub async fn delete(call: &Call, payload: &Payload) -> Result<Reply, Status> {
 fn returns_object(call: &Call) -> bool {
     matches!(
         (call.info.api_group.as_str(), call.info.resource.as_str()),
-        ("", "pods" | "services" | "serviceaccounts" | "persistentvolumes" | "persistentvolumeclaims" | "podtemplates" | "resourcequotas")
-            | ("policy", "poddisruptionbudgets")
+        (
+            "",
+            "pods"
+                | "services"
+                | "serviceaccounts"
+                | "persistentvolumes"
+                | "persistentvolumeclaims"
+                | "podtemplates"
+                | "resourcequotas"
+        ) | ("policy", "poddisruptionbudgets")
             | ("storage.k8s.io", _)
     )
 }
 
 fn json_or_protobuf(call: &Call, status: &Status) -> Reply {
-    respond::value(call, StatusCode::OK, &status.to_value()).unwrap_or_else(|_| json_reply(StatusCode::OK, &status.to_value()))
+    respond::value(call, StatusCode::OK, &status.to_value())
+        .unwrap_or_else(|_| json_reply(StatusCode::OK, &status.to_value()))
 }
 
 fn options(call: &Call, payload: &Payload) -> Result<DeleteOptions, Status> {

@@ -30,12 +30,12 @@ use crate::registry::Served;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use xebec_api::selector::{FieldSelector, LabelSelector};
 use xebec_api::Status;
-use xebec_apiserver_core::{RequestContext, User};
+use xebec_api::selector::{FieldSelector, LabelSelector};
 use xebec_apiserver_core::request::{
     ListOptions, NegotiationError, OptionsError, Query, RequestInfo, Verb, Wanted, WriteOptions, negotiate_output,
 };
+use xebec_apiserver_core::{RequestContext, User};
 
 /// Which objects of a collection are meant.
 pub type Filter = Arc<dyn Fn(&str, &Entry) -> bool + Send + Sync>;
@@ -75,7 +75,10 @@ impl Call {
     ) -> Result<Self, Status> {
         let found = app.objects.registry.find(&info.api_group, &info.api_version, &info.resource);
         let served = Arc::clone(found.ok_or_else(Status::path_not_found)?);
-        if served.row.namespaced && info.namespace.is_empty() && !matches!(info.verb, Verb::List | Verb::Watch | Verb::Create) {
+        if served.row.namespaced
+            && info.namespace.is_empty()
+            && !matches!(info.verb, Verb::List | Verb::Watch | Verb::Create)
+        {
             return Err(Status::path_not_found());
         }
         let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -104,7 +107,9 @@ impl Call {
         let root = if resource.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", resource.group) };
         let path = match (served.row.namespaced, name) {
             (true, "") => format!("{root}/{}/namespaces/{namespace}/{}", served.row.gvk.version, resource.resource),
-            (true, name) => format!("{root}/{}/namespaces/{namespace}/{}/{name}", served.row.gvk.version, resource.resource),
+            (true, name) => {
+                format!("{root}/{}/namespaces/{namespace}/{}/{name}", served.row.gvk.version, resource.resource)
+            }
             (false, "") => format!("{root}/{}/{}", served.row.gvk.version, resource.resource),
             (false, name) => format!("{root}/{}/{}/{name}", served.row.gvk.version, resource.resource),
         };
@@ -161,7 +166,8 @@ impl Call {
         let labels = LabelSelector::parse(&options.label_selector).map_err(|error| bad(&error))?;
         let fields = FieldSelector::parse(&options.field_selector).map_err(|error| bad(&error))?;
         let gvk = &self.served.row.gvk;
-        xebec_apiserver_core::fields::check(&fields, &gvk.group, &gvk.version, &gvk.kind, &[]).map_err(Status::bad_request)?;
+        xebec_apiserver_core::fields::check(&fields, &gvk.group, &gvk.version, &gvk.kind, &[])
+            .map_err(Status::bad_request)?;
         let name = self.info.name.clone();
         let namespaced = self.served.row.namespaced;
         Ok(Arc::new(move |key: &str, entry: &Entry| {
@@ -264,4 +270,3 @@ pub fn options_status(error: OptionsError) -> Status {
         OptionsError::Invalid { .. } => Status::failure(422, "Invalid", error.to_string()),
     }
 }
-

@@ -6,8 +6,8 @@ use crate::http::Reply;
 use http::StatusCode;
 use serde_json::{Value, json};
 use xebec_api::{GroupVersionKind, Status, meta};
-use xebec_apiserver_core::subresource;
 use xebec_apiserver_core::request::{DeleteOptions, FieldValidation, Verb, WriteOptions};
+use xebec_apiserver_core::subresource;
 
 /// POST of a Binding, to `pods/{name}/binding` or to `bindings`.
 pub async fn bind(call: &Call, payload: &Payload) -> Result<Reply, Status> {
@@ -16,10 +16,16 @@ pub async fn bind(call: &Call, payload: &Payload) -> Result<Reply, Status> {
     let (binding, _) = payload.object_of(&gvk, options.field_validation)?;
     let name = if call.info.resource == "pods" { call.info.name.as_str() } else { meta::name(&binding) };
     if meta::name(&binding) != name {
-        return Err(Status::bad_request(format!("name in URL does not match name in Binding object: {name} {}", meta::name(&binding))));
+        return Err(Status::bad_request(format!(
+            "name in URL does not match name in Binding object: {name} {}",
+            meta::name(&binding)
+        )));
     }
     let pods = call.of_other("", "pods", Verb::Update, name)?;
-    let pods = Call { info: xebec_apiserver_core::request::RequestInfo { subresource: "binding".into(), ..pods.info.clone() }, ..pods };
+    let pods = Call {
+        info: xebec_apiserver_core::request::RequestInfo { subresource: "binding".into(), ..pods.info.clone() },
+        ..pods
+    };
     update_object(&pods, name, &options, &mut Bind { call, binding: binding.clone() }).await?;
     let mut success = Status::success().to_value();
     success["code"] = json!(201);

@@ -182,7 +182,11 @@ pub fn revision_of(version: &str) -> Result<Option<i64>, Status> {
     if version.is_empty() {
         return Ok(None);
     }
-    let invalid = || Status::bad_request(format!("resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"));
+    let invalid = || {
+        Status::bad_request(format!(
+            "resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"
+        ))
+    };
     version.parse::<i64>().ok().filter(|revision| *revision >= 0).map(Some).ok_or_else(invalid)
 }
 
@@ -196,4 +200,3 @@ pub fn too_large(wanted: i64, current: i64) -> Status {
     });
     status
 }
-

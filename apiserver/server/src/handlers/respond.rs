@@ -11,6 +11,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use xebec_api::{GroupVersionKind, Status, codec, meta};
 use xebec_apiserver_core::request::{MediaType, Transform, Wanted};
 
@@ -21,7 +22,8 @@ pub fn object(call: &Call, code: StatusCode, object: &Value) -> Result<Reply, St
     match call.wanted.transform {
         Transform::None => value(call, code, object),
         Transform::Table { version } => {
-            let table = tables::table(&call.served, &[object], meta::resource_version(object), version, &call.query);
+            let metadata = json!({"resourceVersion": meta::resource_version(object)});
+            let table = tables::table(&call.served, std::slice::from_ref(object), metadata, version, &call.query, true);
             value(call, code, &table)
         }
         Transform::PartialMetadata { version } => value(call, code, &partial(object, version)),
@@ -65,9 +67,8 @@ pub fn value(call: &Call, code: StatusCode, value: &Value) -> Result<Reply, Stat
                 Ok(bytes) => Ok(bytes_reply(code, MediaType::Protobuf.as_str(), bytes)),
                 // Custom kinds have no protobuf; a client that lists JSON behind it gets that.
                 Err(_) if call.accepts_json => Ok(json_reply(code, value)),
-                Err(error) => Err(Status::not_acceptable(&["application/json", "application/yaml"]).with_cause(
-                    xebec_api::status::Cause { message: error.to_string(), ..Default::default() },
-                )),
+                Err(error) => Err(Status::not_acceptable(&["application/json", "application/yaml"])
+                    .with_cause(xebec_api::status::Cause { message: error.to_string(), ..Default::default() })),
             }
         }
     }
@@ -78,7 +79,11 @@ pub fn entry(call: &Call, entry: &Entry) -> Result<Reply, Status> {
     if matches!(call.wanted, Wanted { transform: Transform::None, pretty: false, .. }) {
         match call.wanted.media {
             MediaType::Json => {
-                return Ok(compressed(&call.headers, "application/json", typed_json(&call.served.row.gvk, &entry.json)));
+                return Ok(compressed(
+                    &call.headers,
+                    "application/json",
+                    typed_json(&call.served.row.gvk, &entry.json),
+                ));
             }
             MediaType::Protobuf => {
                 if let Some(bytes) = protobuf(&call.served, entry) {
@@ -103,10 +108,7 @@ pub fn list(call: &Call, listed: &Listed) -> Result<Reply, Status> {
     let objects = || listed.entries.iter().map(|entry| call.served.typed(entry.value())).collect::<Vec<_>>();
     match (call.wanted.transform, call.wanted.media) {
         (Transform::Table { version }, _) => {
-            let objects = objects();
-            let objects: Vec<&Value> = objects.iter().collect();
-            let mut table = tables::table(&call.served, &objects, &listed.revision.to_string(), version, &call.query);
-            table["metadata"] = metadata;
+            let table = tables::table(&call.served, &objects(), metadata, version, &call.query, true);
             value(call, StatusCode::OK, &table)
         }
         (Transform::PartialMetadata { version }, _) => {
@@ -163,13 +165,17 @@ pub fn watch_encoder(call: &Call) -> Result<(&'static str, Framing, FrameEncoder
     let served = Arc::clone(&call.served);
     let gvk = served.row.gvk.clone();
     let json_status: crate::watch::RenderStatus = Arc::new(|status| Bytes::from(status.to_value().to_string()));
-    let (content_type, framing, render): (_, _, crate::watch::Render) = match (call.wanted.transform, call.wanted.media) {
+    let (content_type, framing, render): (_, _, crate::watch::Render) = match (call.wanted.transform, call.wanted.media)
+    {
         (Transform::Table { version }, _) => {
             let query = call.query.clone();
+            let first = AtomicBool::new(true);
             let render = move |entry: &Entry| {
                 let object = served.typed(entry.value());
-                let rows: &[&Value] = if meta::name(&object).is_empty() { &[] } else { &[&object] };
-                let table = tables::table(&served, rows, &entry.revision.to_string(), version, &query);
+                let metadata = json!({"resourceVersion": entry.revision.to_string()});
+                let rows = if meta::name(&object).is_empty() { &[] } else { std::slice::from_ref(&object) };
+                let table =
+                    tables::table(&served, rows, metadata, version, &query, first.swap(false, Ordering::Relaxed));
                 Bytes::from(table.to_string())
             };
             ("application/json", Framing::JsonLines, Arc::new(render))

@@ -26,7 +26,10 @@ pub async fn create(call: &Call, payload: &Payload) -> Result<Reply, Status> {
         "LocalSubjectAccessReview" => {
             let namespace = meta::str_at(&review, &["spec", "resourceAttributes", "namespace"]);
             if namespace != call.info.namespace {
-                return Err(Status::bad_request(format!("spec.resourceAttributes.namespace must match namespace: {}", call.info.namespace)));
+                return Err(Status::bad_request(format!(
+                    "spec.resourceAttributes.namespace must match namespace: {}",
+                    call.info.namespace
+                )));
             }
             let user = user_of(&review)?;
             access_review(call, &mut review, &user)?;
@@ -43,8 +46,10 @@ async fn token_review(call: &Call, review: &mut Value) -> Result<(), Status> {
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
-    let mut audiences: Vec<String> =
-        meta::list_at(review, &["spec", "audiences"]).iter().filter_map(|one| one.as_str().map(str::to_owned)).collect();
+    let mut audiences: Vec<String> = meta::list_at(review, &["spec", "audiences"])
+        .iter()
+        .filter_map(|one| one.as_str().map(str::to_owned))
+        .collect();
     if audiences.is_empty() {
         audiences.clone_from(&call.app.authenticator.audiences);
     }
@@ -78,10 +83,18 @@ fn user_of(review: &Value) -> Result<User, Status> {
         name: meta::str_at(review, &["spec", "user"]).to_owned(),
         uid: meta::str_at(review, &["spec", "uid"]).to_owned(),
         groups: meta::get(review, &["spec", "groups"]).map(strings).unwrap_or_default(),
-        extra: extra.into_iter().flatten().map(|(key, value)| (key.clone(), strings(value))).collect::<BTreeMap<_, _>>(),
+        extra: extra
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), strings(value)))
+            .collect::<BTreeMap<_, _>>(),
     };
     if user.name.is_empty() && user.groups.is_empty() {
-        return Err(Status::failure(422, "Invalid", "SubjectAccessReview is invalid: spec.user: Required value: at least one of user or group must be specified"));
+        return Err(Status::failure(
+            422,
+            "Invalid",
+            "SubjectAccessReview is invalid: spec.user: Required value: at least one of user or group must be specified",
+        ));
     }
     Ok(user)
 }
@@ -91,16 +104,23 @@ fn access_review(call: &Call, review: &mut Value, user: &User) -> Result<(), Sta
     let decision = match (review.pointer("/spec/resourceAttributes"), review.pointer("/spec/nonResourceAttributes")) {
         (Some(resource), None) if resource.is_object() => {
             let at = |key: &str| meta::str_at(resource, &[key]);
-            let asked = Attributes::of_resource(user, at("verb"), at("group"), at("resource"), at("namespace"), at("name"));
+            let asked =
+                Attributes::of_resource(user, at("verb"), at("group"), at("resource"), at("namespace"), at("name"));
             call.app.authorizer.decide(&Attributes { subresource: at("subresource"), ..asked })
         }
         (None, Some(path)) if path.is_object() => {
-            let (verb, path) = (text(&["spec", "nonResourceAttributes", "verb"]), text(&["spec", "nonResourceAttributes", "path"]));
-            let asked = Attributes { resource_request: false, path: &path, ..Attributes::of_resource(user, &verb, "", "", "", "") };
+            let (verb, path) =
+                (text(&["spec", "nonResourceAttributes", "verb"]), text(&["spec", "nonResourceAttributes", "path"]));
+            let asked = Attributes {
+                resource_request: false,
+                path: &path,
+                ..Attributes::of_resource(user, &verb, "", "", "", "")
+            };
             call.app.authorizer.decide(&asked)
         }
         _ => {
-            let message = "spec: Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            let message =
+                "spec: Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified";
             return Err(Status::failure(422, "Invalid", format!("{} is invalid: {message}", call.served.row.gvk.kind)));
         }
     };
@@ -119,7 +139,8 @@ fn rules_review(call: &Call, review: &mut Value) -> Result<(), Status> {
     }
     let rules = call.app.authorizer.rules_for(&call.ctx.user, &namespace);
     let (paths, resources): (Vec<_>, Vec<_>) = rules.iter().partition(|rule| !rule.non_resource_urls.is_empty());
-    let values = |rules: Vec<&xebec_apiserver_core::rbac::Rule>| rules.iter().map(|rule| rule.to_value()).collect::<Vec<_>>();
+    let values =
+        |rules: Vec<&xebec_apiserver_core::rbac::Rule>| rules.iter().map(|rule| rule.to_value()).collect::<Vec<_>>();
     review["status"] =
         json!({"resourceRules": values(resources), "nonResourceRules": values(paths), "incomplete": false});
     Ok(())

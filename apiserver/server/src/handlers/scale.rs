@@ -56,7 +56,8 @@ impl Change for Scale<'_> {
             Some(_) => merge_patch(&current, &self.body),
         };
         let wanted = wanted.map_err(|error| error.to_status())?;
-        let wanted = codec::decode_value(&scale_gvk(), &wanted).map_err(|error| Status::bad_request(error.to_string()))?.value;
+        let wanted =
+            codec::decode_value(&scale_gvk(), &wanted).map_err(|error| Status::bad_request(error.to_string()))?.value;
         apply_scale(stored, &wanted, &self.call.served.row.resource)
     }
 

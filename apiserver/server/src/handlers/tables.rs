@@ -1,32 +1,21 @@
 //! Tables (`meta.k8s.io` Table), what kubectl prints.
 
 use crate::registry::Served;
-use serde_json::{Value, json};
+use serde_json::Value;
 use xebec_apiserver_core::request::Query;
-use crate::shim as table;
+use xebec_apiserver_core::table::{IncludeObject, render};
 
-/// The Table of some objects of one kind.
-pub fn table(served: &Served, objects: &[&Value], resource_version: &str, version: &str, query: &Query) -> Value {
+/// The Table of some objects of one kind; `with_columns` is off for all but the first event of a watch.
+pub fn table(
+    served: &Served,
+    objects: &[Value],
+    metadata: Value,
+    version: &str,
+    query: &Query,
+    with_columns: bool,
+) -> Value {
     let gvk = &served.row.gvk;
-    let now = jiff::Timestamp::now();
-    let rendered = table::render(&gvk.group, &gvk.kind, objects, now);
-    let include = query.get("includeObject").unwrap_or("Metadata");
-    let rows: Vec<Value> = objects
-        .iter()
-        .zip(rendered.rows)
-        .map(|(object, cells)| {
-            let mut row = json!({"cells": cells});
-            match include {
-                "None" => {}
-                "Object" => row["object"] = (*object).clone(),
-                _ => {
-                    row["object"] = json!({"apiVersion": format!("meta.k8s.io/{version}"), "kind": "PartialObjectMetadata",
-                        "metadata": object.get("metadata").cloned().unwrap_or(Value::Null)});
-                }
-            }
-            row
-        })
-        .collect();
-    json!({"apiVersion": format!("meta.k8s.io/{version}"), "kind": "Table",
-        "metadata": {"resourceVersion": resource_version}, "columnDefinitions": rendered.columns, "rows": rows})
+    let include =
+        IncludeObject::parse(query.get("includeObject").unwrap_or_default()).unwrap_or(IncludeObject::Metadata);
+    render((&gvk.group, &gvk.kind), objects, metadata, jiff::Timestamp::now(), (include, version), with_columns)
 }

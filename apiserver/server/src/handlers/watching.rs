@@ -66,7 +66,7 @@ pub async fn watch(call: &Call) -> Result<Reply, Status> {
         filter: scoped,
         encoder,
         stop: call.app.stop.clone(),
-        guard: Box::new(guard),
+        _guard: Box::new(guard),
     };
     let mut reply = bytes_reply(StatusCode::OK, content_type, Bytes::new());
     *reply.body_mut() = stream_body(stream(plan));

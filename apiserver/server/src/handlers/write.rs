@@ -124,10 +124,8 @@ async fn try_update(
         return Ok(Some(Written { object: new, created: false }));
     }
     let key = stored.key.clone();
-    let mut txn = Txn {
-        checks: vec![Check::Unchanged { key: key.clone(), mod_revision: stored.revision }],
-        ..Txn::default()
-    };
+    let mut txn =
+        Txn { checks: vec![Check::Unchanged { key: key.clone(), mod_revision: stored.revision }], ..Txn::default() };
     let removes = deletion::completes_deletion(row, &new);
     if removes {
         txn.deletes.push(key);

@@ -5,7 +5,7 @@ use super::{Call, Change, create_object, respond, update_object};
 use crate::http::Reply;
 use serde_json::Value;
 use xebec_api::{Status, meta};
-use crate::shim::track_update;
+use xebec_apiserver_core::patch::apply::{Writer, track_update};
 use xebec_apiserver_core::subresource;
 
 /// POST of an object.
@@ -18,7 +18,7 @@ pub async fn create(call: &Call, payload: &Payload) -> Result<Reply, Status> {
     }
     let options = call.write_options("CreateOptions")?;
     let (mut object, warnings) = payload.object(call, options.field_validation)?;
-    track_update(&mut object, None, &call.ctx, &call.info.subresource);
+    track_update(&call.served.row.gvk, &mut object, None, writer(call), &call.ctx);
     let written = create_object(call, object, &options).await?;
     respond::written(call, &written, &warnings)
 }
@@ -41,6 +41,11 @@ pub async fn update(call: &Call, payload: &Payload) -> Result<Reply, Status> {
     respond::written(call, &written, &warnings)
 }
 
+/// Under whose name fields are owned.
+pub fn writer(call: &Call) -> Writer<'_> {
+    Writer { manager: &call.ctx.field_manager, subresource: &call.info.subresource }
+}
+
 struct Replace<'a> {
     call: &'a Call,
     object: Value,
@@ -49,7 +54,7 @@ struct Replace<'a> {
 impl Change for Replace<'_> {
     fn apply(&mut self, stored: &Value) -> Result<Value, Status> {
         let mut new = of_subresource(self.call, stored, self.object.clone())?;
-        track_update(&mut new, Some(stored), &self.call.ctx, &self.call.info.subresource);
+        track_update(&self.call.served.row.gvk, &mut new, Some(stored), writer(self.call), &self.call.ctx);
         Ok(new)
     }
 
@@ -61,7 +66,7 @@ impl Change for Replace<'_> {
             return Ok(None);
         }
         let mut new = self.object.clone();
-        track_update(&mut new, None, &self.call.ctx, "");
+        track_update(&self.call.served.row.gvk, &mut new, None, writer(self.call), &self.call.ctx);
         Ok(Some(new))
     }
 
@@ -81,8 +86,12 @@ pub fn of_subresource(call: &Call, stored: &Value, sent: Value) -> Result<Value,
             }
             Ok(new)
         }
-        ("certificates.k8s.io", "certificatesigningrequests", "approval") => subresource::approve_csr(stored, &sent, &call.ctx),
-        ("certificates.k8s.io", "certificatesigningrequests", "status") => subresource::update_csr_status(stored, &sent, &call.ctx),
+        ("certificates.k8s.io", "certificatesigningrequests", "approval") => {
+            subresource::approve_csr(stored, &sent, &call.ctx)
+        }
+        ("certificates.k8s.io", "certificatesigningrequests", "status") => {
+            subresource::update_csr_status(stored, &sent, &call.ctx)
+        }
         _ => Ok(sent),
     }
 }

@@ -30,7 +30,9 @@ impl From<StoreError> for Status {
 
 /// 410 of a revision that is not known any more, in upstream's words.
 pub fn expired() -> Status {
-    Status::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.")
+    Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
+    )
 }
 
 /// The answer that says `status`.

@@ -101,9 +101,7 @@ async fn connection<H, F>(
         Err(_) => return,
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).and_then(|certificate| {
-        Identity::from_der(certificate)
-            .map_err(|error| tracing::debug!(%address, %error, "client certificate"))
-            .ok()
+        Identity::from_der(certificate).map_err(|error| tracing::debug!(%address, %error, "client certificate")).ok()
     });
     let peer = Arc::new(Peer { address, certificate });
     let service = service_fn(move |request| {

@@ -44,7 +44,13 @@ enum Renewal {
 
 /// Campaigns for `name` until leadership is lost or the receiver of `lines` is gone; then the lease is revoked, so that
 /// the next candidate is elected at once.
-pub async fn campaign(store: Arc<Store>, name: String, identity: String, lines: mpsc::Sender<Line>, stop: CancellationToken) {
+pub async fn campaign(
+    store: Arc<Store>,
+    name: String,
+    identity: String,
+    lines: mpsc::Sender<Line>,
+    stop: CancellationToken,
+) {
     if lines.send(Line::Campaigning).await.is_err() {
         return;
     }

@@ -3,9 +3,9 @@
 mod campaign;
 mod fence;
 
-pub use campaign::campaign;
 #[cfg(test)]
 use campaign::Line;
+pub use campaign::campaign;
 pub use fence::{Fence, valid_name};
 
 #[cfg(test)]

@@ -34,7 +34,11 @@ async fn the_next_candidate_leads_as_soon_as_the_leader_hangs_up() {
     let next = until_leading(&mut second).await;
     assert!(next.create_revision > fence.create_revision);
     assert!(started.elapsed() < std::time::Duration::from_secs(2), "took {:?}", started.elapsed());
-    let stale = crate::store::Txn { checks: vec![fence.check()], puts: vec![("/r/x".into(), "1".into())], ..Default::default() };
+    let stale = crate::store::Txn {
+        checks: vec![fence.check()],
+        puts: vec![("/r/x".into(), "1".into())],
+        ..Default::default()
+    };
     assert!(matches!(store.commit(&stale).await, Ok(Outcome::Failed(_))));
     stop.cancel();
 }

@@ -47,8 +47,16 @@ async fn attempt(app: &Arc<App>) -> Result<(), Status> {
         repair(app, resource, &object).await?;
     }
     for (name, value, description) in [
-        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
     ] {
         let class = json!({"metadata": {"name": name}, "value": value, "description": description, "globalDefault": false, "preemptionPolicy": "PreemptLowerPriority"});
         ensure(app, "scheduling.k8s.io", "priorityclasses", &class).await?;
@@ -59,7 +67,8 @@ async fn attempt(app: &Arc<App>) -> Result<(), Status> {
 /// Controllers have one identity here: what upstream gives to each controller's account, it gets too.
 fn with_controller_user(mut binding: Value) -> Value {
     let of_controller = meta::kind(&binding).ends_with("RoleBinding")
-        && (meta::name(&binding).starts_with(CONTROLLER_PREFIX) || meta::str_at(&binding, &["roleRef", "name"]).starts_with(CONTROLLER_PREFIX));
+        && (meta::name(&binding).starts_with(CONTROLLER_PREFIX)
+            || meta::str_at(&binding, &["roleRef", "name"]).starts_with(CONTROLLER_PREFIX));
     if of_controller && let Some(subjects) = binding.get_mut("subjects").and_then(Value::as_array_mut) {
         subjects.push(json!({"apiGroup": RBAC, "kind": "User", "name": CONTROLLER_USER}));
     }
@@ -76,7 +85,8 @@ async fn repair(app: &Arc<App>, resource: &str, object: &Value) -> Result<(), St
         let mut new = stored.clone();
         if stored.get("roleRef").is_some() {
             let mut subjects = meta::list_at(stored, &["subjects"]).to_vec();
-            let missing = meta::list_at(&wanted, &["subjects"]).iter().filter(|subject| !subjects.contains(subject)).cloned();
+            let missing =
+                meta::list_at(&wanted, &["subjects"]).iter().filter(|subject| !subjects.contains(subject)).cloned();
             let missing: Vec<Value> = missing.collect();
             if missing.is_empty() {
                 return None;
@@ -85,7 +95,8 @@ async fn repair(app: &Arc<App>, resource: &str, object: &Value) -> Result<(), St
             new["subjects"] = Value::Array(subjects);
             return Some(new);
         }
-        let rules = |object: &Value| -> Vec<Rule> { meta::list_at(object, &["rules"]).iter().map(Rule::from_value).collect() };
+        let rules =
+            |object: &Value| -> Vec<Rule> { meta::list_at(object, &["rules"]).iter().map(Rule::from_value).collect() };
         let mut held = rules(stored);
         let missing = covers(&held, &rules(&wanted)).err()?;
         held.extend(missing);

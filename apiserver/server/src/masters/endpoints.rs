@@ -50,7 +50,11 @@ pub async fn present(app: Arc<App>) {
     }
 }
 
-async fn step(app: &Arc<App>, lease: &mut Option<i64>, published: Option<&BTreeSet<IpAddr>>) -> Result<BTreeSet<IpAddr>, Status> {
+async fn step(
+    app: &Arc<App>,
+    lease: &mut Option<i64>,
+    published: Option<&BTreeSet<IpAddr>>,
+) -> Result<BTreeSet<IpAddr>, Status> {
     let renewed = match *lease {
         Some(id) => app.objects.store.lease_renew(id, RENEW_TIMEOUT).await?,
         None => false,
@@ -100,7 +104,8 @@ async fn publish(app: &Arc<App>, masters: &BTreeSet<IpAddr>) -> Result<(), Statu
     let addresses: Vec<Value> = masters.iter().map(|ip| json!({"ip": ip.to_string()})).collect();
     let subsets = json!([{"addresses": addresses, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]);
     let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
-    let endpoints = json!({"metadata": {"name": "kubernetes", "namespace": "default", "labels": labels}, "subsets": subsets});
+    let endpoints =
+        json!({"metadata": {"name": "kubernetes", "namespace": "default", "labels": labels}, "subsets": subsets});
     reconcile(app, "", "endpoints", &endpoints, |stored| {
         let mut new = stored.clone();
         new["subsets"] = subsets.clone();

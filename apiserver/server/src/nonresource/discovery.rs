@@ -24,7 +24,11 @@ pub fn groups(path: &str, headers: &HeaderMap) -> Result<Reply, Status> {
         json!({"kind": "APIVersions", "apiVersion": "v1", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]})
     } else {
-        let groups: Vec<Value> = by_group().into_iter().filter(|(group, _)| !group.is_empty()).map(|(group, versions)| api_group(&group, &versions)).collect();
+        let groups: Vec<Value> = by_group()
+            .into_iter()
+            .filter(|(group, _)| !group.is_empty())
+            .map(|(group, versions)| api_group(&group, &versions))
+            .collect();
         json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
     };
     Ok(encoded(media, &list))
@@ -135,7 +139,8 @@ fn aggregated_list(core: bool, version: &str) -> Value {
         .into_iter()
         .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, versions)| {
-            let versions: Vec<Value> = versions.iter().map(|version| aggregated_version(&GroupVersion::new(&*group, &**version))).collect();
+            let versions: Vec<Value> =
+                versions.iter().map(|version| aggregated_version(&GroupVersion::new(&*group, &**version))).collect();
             let mut metadata = json!({"creationTimestamp": null});
             if !group.is_empty() {
                 metadata["name"] = json!(group);

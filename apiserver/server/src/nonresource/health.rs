@@ -18,7 +18,10 @@ pub async fn health(app: &App, path: &str, query: &Query) -> Reply {
         checks.push(("etcd", if matches!(answer, Ok(Ok(_))) { Ok(()) } else { Err("the store does not answer") }));
     }
     if probe == "readyz" {
-        checks.push(("poststarthook/rbac/bootstrap-roles", if app.bootstrapped() { Ok(()) } else { Err("not finished") }));
+        checks.push((
+            "poststarthook/rbac/bootstrap-roles",
+            if app.bootstrapped() { Ok(()) } else { Err("not finished") },
+        ));
         checks.push(("shutdown", if app.stop.is_cancelled() { Err("process is shutting down") } else { Ok(()) }));
     }
     let failed = checks.iter().any(|(_, result)| result.is_err());

@@ -19,7 +19,7 @@ use xebec_apiserver_core::request::RequestInfo;
 
 /// The version of Kubernetes that is served.
 const MINOR: &str = "35";
-const GIT_VERSION: &str = "v1.35.0+xebec";
+pub(crate) const GIT_VERSION: &str = "v1.35.0+xebec";
 /// Paths listed at the root.
 const ROOT_PATHS: [&str; 14] = [
     "/.well-known/openid-configuration",
@@ -50,11 +50,11 @@ pub async fn serve(app: &Arc<App>, request: &Request<Incoming>, info: &RequestIn
         "/version" => Ok(version()),
         "/metrics" => metrics(app),
         "/api" | "/apis" => discovery::groups(path, headers),
-        "/openapi/v2" => openapi::v2(headers),
+        "/openapi/v2" => openapi::v2(headers).await,
         "/openapi/v3" => Ok(openapi::v3_index()),
         _ => {
             if let Some(group_version) = path.strip_prefix("/openapi/v3/") {
-                return openapi::v3(headers, group_version);
+                return openapi::v3(headers, group_version).await;
             }
             discovery::resources_of(path)
         }
@@ -80,6 +80,7 @@ fn version() -> Reply {
 }
 
 fn metrics(app: &App) -> Result<Reply, Status> {
-    let text = app.metrics.render(app.objects.caches.sizes()).map_err(|error| Status::internal_error(&error.to_string()))?;
+    let text =
+        app.metrics.render(app.objects.caches.sizes()).map_err(|error| Status::internal_error(&error.to_string()))?;
     Ok(text_reply(StatusCode::OK, text))
 }

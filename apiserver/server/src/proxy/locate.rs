@@ -7,7 +7,8 @@ use xebec_apiserver_core::request::Query;
 /// The kubelet's port where the Node names none.
 const KUBELET_PORT: i64 = 10_250;
 /// Options of exec and attach: the API's name, and the kubelet's (kubernetes `pkg/registry/core/pod/strategy.go`).
-const STREAM_OPTIONS: [(&str, &str); 4] = [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
+const STREAM_OPTIONS: [(&str, &str); 4] =
+    [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
 /// Options of logs that pass unchanged.
 const LOG_OPTIONS: [&str; 9] = [
     "follow",
@@ -25,7 +26,10 @@ const LOG_OPTIONS: [&str; 9] = [
 pub fn kubelet_target(node: &Value) -> Result<String, Status> {
     let addresses = meta::list_at(node, &["status", "addresses"]);
     let of_type = |wanted: &str| {
-        addresses.iter().find(|address| meta::str_at(address, &["type"]) == wanted).map(|address| meta::str_at(address, &["address"]))
+        addresses
+            .iter()
+            .find(|address| meta::str_at(address, &["type"]) == wanted)
+            .map(|address| meta::str_at(address, &["address"]))
     };
     let host = ["InternalIP", "Hostname", "ExternalIP"].into_iter().find_map(of_type);
     let Some(host) = host.filter(|host| !host.is_empty()) else {
@@ -73,7 +77,10 @@ fn container<'a>(pod: &'a Value, query: &'a Query) -> Result<&'a str, Status> {
             [only] => Ok(only),
             _ => {
                 let choice = containers.join(" ");
-                let mut message = format!("a container name must be specified for pod {}, choose one of: [{choice}]", meta::name(pod));
+                let mut message = format!(
+                    "a container name must be specified for pod {}, choose one of: [{choice}]",
+                    meta::name(pod)
+                );
                 if !others.is_empty() {
                     message += &format!(" or one of the init containers: [{}]", others.join(" "));
                 }
@@ -89,7 +96,8 @@ pub fn pod_target(pod: &Value, scheme: &str, port: &str) -> Result<String, Statu
     if address.is_empty() {
         return Err(Status::bad_request(format!("pod {:?} does not have an IP yet", meta::name(pod))));
     }
-    let declared = meta::list_at(pod, &["spec", "containers"]).iter().flat_map(|container| meta::list_at(container, &["ports"]));
+    let declared =
+        meta::list_at(pod, &["spec", "containers"]).iter().flat_map(|container| meta::list_at(container, &["ports"]));
     let number = match (port.parse::<u16>(), port) {
         (Ok(number), _) => i64::from(number),
         (_, "") => declared.clone().next().and_then(|port| meta::i64_at(port, &["containerPort"])).unwrap_or(80),
@@ -103,12 +111,20 @@ pub fn pod_target(pod: &Value, scheme: &str, port: &str) -> Result<String, Statu
 }
 
 /// `scheme://ip:port` of a ready endpoint of a Service, chosen by `choice`.
-pub fn service_target(service: &Value, slices: &[Value], scheme: &str, port: &str, choice: usize) -> Result<String, Status> {
+pub fn service_target(
+    service: &Value,
+    slices: &[Value],
+    scheme: &str,
+    port: &str,
+    choice: usize,
+) -> Result<String, Status> {
     let unavailable = |why: &str| Status::service_unavailable(format!("{why} for service {:?}", meta::name(service)));
     let ports = meta::list_at(service, &["spec", "ports"]);
     let wanted = match port {
         "" if ports.len() == 1 => ports.first(),
-        _ => ports.iter().find(|p| meta::str_at(p, &["name"]) == port || meta::i64_at(p, &["port"]).is_some_and(|n| n.to_string() == port)),
+        _ => ports.iter().find(|p| {
+            meta::str_at(p, &["name"]) == port || meta::i64_at(p, &["port"]).is_some_and(|n| n.to_string() == port)
+        }),
     };
     let name = meta::str_at(wanted.ok_or_else(|| unavailable("no such port"))?, &["name"]);
     let mut found = Vec::new();

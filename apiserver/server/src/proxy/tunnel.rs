@@ -40,14 +40,12 @@ pub struct Target {
 
 /// Sends `request` to `target` and the answer back.
 pub async fn forward(request: Request<Incoming>, mut target: Target) -> Result<Reply, Status> {
-    let unavailable = |error: &dyn std::fmt::Display| {
-        Status::service_unavailable(format!("error trying to reach service: {error}"))
-    };
+    let unavailable =
+        |error: &dyn std::fmt::Display| Status::service_unavailable(format!("error trying to reach service: {error}"));
     let authority = target.uri.authority().map(ToString::to_string).unwrap_or_default();
     let connection = target.connector.call(target.uri.clone()).await.map_err(|error| unavailable(&error))?;
-    let (mut sender, driver) = hyper::client::conn::http1::handshake::<_, Incoming>(connection)
-        .await
-        .map_err(|error| unavailable(&error))?;
+    let (mut sender, driver) =
+        hyper::client::conn::http1::handshake::<_, Incoming>(connection).await.map_err(|error| unavailable(&error))?;
     tokio::spawn(async move {
         if let Err(error) = driver.with_upgrades().await {
             tracing::debug!(%error, "proxy: connection ended");

@@ -97,7 +97,12 @@ impl Claims {
         let mut claims = Self::default();
         for hold in after.difference(&before) {
             let value = claim_value(call, new, hold)?;
-            claims.taken.push(Claim { key: key(call, hold), value, explicit: explicit.contains(hold), hold: hold.clone() });
+            claims.taken.push(Claim {
+                key: key(call, hold),
+                value,
+                explicit: explicit.contains(hold),
+                hold: hold.clone(),
+            });
         }
         claims.released = before.difference(&after).map(|hold| key(call, hold)).collect();
         Ok(claims)
@@ -122,7 +127,9 @@ fn holds(service: &Value) -> Vec<Hold> {
         }
     }
     for port in meta::list_at(service, &["spec", "ports"]) {
-        let number = meta::i64_at(port, &["nodePort"]).and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
+        let number = meta::i64_at(port, &["nodePort"])
+            .and_then(|number| u16::try_from(number).ok())
+            .filter(|number| *number > 0);
         // One number may serve TCP and UDP of the same Service.
         if let Some(number) = number.filter(|number| !held.contains(&Hold::Port(*number))) {
             held.push(Hold::Port(number));
@@ -139,7 +146,8 @@ fn keep_numbers(new: &mut Value, old: &Value) {
     let kind = |service: &Value| meta::str_at(service, &["spec", "type"]).to_owned();
     if kind(new) != "ExternalName" && kind(old) != "ExternalName" {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            let absent = meta::get(new, &["spec", field]).is_none_or(|value| value.is_null() || value == "" || *value == json!([]));
+            let absent = meta::get(new, &["spec", field])
+                .is_none_or(|value| value.is_null() || value == "" || *value == json!([]));
             if let (true, Some(value)) = (absent, meta::get(old, &["spec", field])) {
                 let value = value.clone();
                 meta::set(new, &["spec", field], value);
@@ -176,13 +184,17 @@ fn check_ranges(call: &Call, service: &Value, named: &BTreeSet<Hold>) -> Result<
     for hold in named {
         match hold {
             Hold::Ip(ip) if !settings.service_range.contains(ip) => {
-                let why = format!("failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}", settings.service_range);
+                let why = format!(
+                    "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
+                    settings.service_range
+                );
                 let path = field::Path::new("spec").child("clusterIPs");
                 return Err(invalid(call, name, &path, &json!([ip.to_string()]), &why));
             }
             Hold::Port(port) if !settings.node_ports.contains(port) => {
                 let (first, last) = (settings.node_ports.start(), settings.node_ports.end());
-                let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+                let why =
+                    format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
                 let path = field::Path::new("spec").child("ports").index(0).child("nodePort");
                 return Err(invalid(call, name, &path, &json!(port), &why));
             }
@@ -215,7 +227,8 @@ async fn choose(call: &Call, service: &mut Value) -> Result<(), Status> {
     meta::set(service, &["spec", "clusterIP"], json!(ip));
     meta::set(service, &["spec", "clusterIPs"], json!([ip]));
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") && ip != "None" {
-        let allocates = meta::get(service, &["spec", "allocateLoadBalancerNodePorts"]).and_then(Value::as_bool) != Some(false);
+        let allocates =
+            meta::get(service, &["spec", "allocateLoadBalancerNodePorts"]).and_then(Value::as_bool) != Some(false);
         if kind == "NodePort" || allocates {
             choose_ports(call, service).await?;
         }
@@ -337,7 +350,8 @@ mod tests {
         let mut kept = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}});
         keep_numbers(&mut kept, &old);
         assert_eq!(holds(&kept), holds(&old));
-        let mut internal = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]}});
+        let mut internal =
+            json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]}});
         keep_numbers(&mut internal, &old);
         assert_eq!(holds(&internal), vec![Hold::Ip("10.96.0.5".parse().expect("an address"))]);
     }

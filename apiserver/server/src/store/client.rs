@@ -139,17 +139,6 @@ impl Store {
         .await
     }
 
-    /// Number of keys under `prefix`.
-    pub async fn count(&self, prefix: &str) -> Result<i64, StoreError> {
-        let request = RangeRequest {
-            key: Bytes::copy_from_slice(prefix.as_bytes()),
-            range_end: Bytes::from(prefix_end(prefix.as_bytes())),
-            count_only: true,
-            ..Default::default()
-        };
-        Ok(self.range(request).await?.count)
-    }
-
     /// The store's revision now, linearizably: every write acknowledged before this call is at or below it.
     pub async fn current_revision(&self) -> Result<i64, StoreError> {
         let request = RangeRequest {
@@ -265,9 +254,11 @@ pub(super) fn refusal(status: &Status) -> Option<StoreError> {
         // etcd answers OutOfRange for compacted and for future revisions; ours are never of the future.
         Code::OutOfRange => Some(StoreError::Compacted),
         Code::InvalidArgument => Some(StoreError::TooLarge(message())),
-        Code::FailedPrecondition | Code::NotFound | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => {
-            Some(StoreError::Refused(message()))
-        }
+        Code::FailedPrecondition
+        | Code::NotFound
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::Unimplemented => Some(StoreError::Refused(message())),
         _ => None,
     }
 }
@@ -290,7 +281,9 @@ mod tests {
 
     #[test]
     fn progress_is_trusted_since_etcd_repaired_it() {
-        for (version, exact) in [("3.4.23", false), ("3.4.25", true), ("3.5.7", false), ("3.5.21", true), ("3.6.0-rc.1", true), ("", false)] {
+        for (version, exact) in
+            [("3.4.23", false), ("3.4.25", true), ("3.5.7", false), ("3.5.21", true), ("3.6.0-rc.1", true), ("", false)]
+        {
             assert_eq!(exact_progress_since(version), exact, "{version}");
         }
     }

@@ -1,7 +1,7 @@
 //! Leases: presence of a master, leadership of a client.
 
-use super::client::{ATTEMPT_TIMEOUT, Store, refusal};
 use super::StoreError;
+use super::client::{ATTEMPT_TIMEOUT, Store, refusal};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,7 +51,8 @@ impl Store {
                 .send(LeaseKeepAliveRequest { id })
                 .await
                 .map_err(|_| Status::unavailable("keep-alive stream closed"))?;
-            let mut answers = LeaseClient::new(channel).lease_keep_alive(ReceiverStream::new(receiver)).await?.into_inner();
+            let mut answers =
+                LeaseClient::new(channel).lease_keep_alive(ReceiverStream::new(receiver)).await?.into_inner();
             let answer = answers.message().await?;
             drop(sender);
             Ok::<_, Status>(answer.is_some_and(|answer| answer.ttl > 0))

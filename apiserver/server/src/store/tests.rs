@@ -13,8 +13,12 @@ fn put(key: &str, value: &'static str, mod_revision: i64) -> Txn {
 #[tokio::test]
 async fn a_write_commits_only_at_the_revision_it_was_made_for() {
     let Some((_etcd, store)) = Etcd::start().await else { return };
-    let Outcome::Committed(first) = store.commit(&put("/r/a", "1", 0)).await.expect("answer") else { panic!("refused") };
-    let Outcome::Failed(current) = store.commit(&put("/r/a", "2", 0)).await.expect("answer") else { panic!("accepted") };
+    let Outcome::Committed(first) = store.commit(&put("/r/a", "1", 0)).await.expect("answer") else {
+        panic!("refused")
+    };
+    let Outcome::Failed(current) = store.commit(&put("/r/a", "2", 0)).await.expect("answer") else {
+        panic!("accepted")
+    };
     assert_eq!(current[0].as_ref().expect("there").mod_revision, first);
     assert!(matches!(store.commit(&put("/r/a", "2", first)).await, Ok(Outcome::Committed(_))));
     let (kv, revision) = store.get("/r/a").await.expect("answer");

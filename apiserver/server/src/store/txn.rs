@@ -1,14 +1,16 @@
 //! Transactions: every write of the API server is one, guarded by compares.
 
-use super::client::{ATTEMPT_TIMEOUT, Kv, MESSAGE_BYTES_MAX, REQUEST_TIMEOUT, ROUND_PAUSE, Store, refusal};
 use super::StoreError;
+use super::client::{ATTEMPT_TIMEOUT, Kv, MESSAGE_BYTES_MAX, REQUEST_TIMEOUT, ROUND_PAUSE, Store, refusal};
 use bytes::Bytes;
 use tonic::{Request, Status};
 use xebec_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use xebec_proto::etcdserverpb::kv_client::KvClient;
 use xebec_proto::etcdserverpb::request_op::Request as Op;
 use xebec_proto::etcdserverpb::response_op::Response as Answer;
-use xebec_proto::etcdserverpb::{Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
+use xebec_proto::etcdserverpb::{
+    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
+};
 
 /// A condition of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +109,12 @@ fn encode(txn: &Txn) -> TxnRequest {
     let op = |request| RequestOp { request: Some(request) };
     let read = |key: &str| Op::RequestRange(RangeRequest { key: bytes_of(key), ..Default::default() });
     let puts = txn.puts.iter().map(|(key, value)| {
-        op(Op::RequestPut(PutRequest { key: bytes_of(key), value: value.clone(), lease: txn.lease, ..Default::default() }))
+        op(Op::RequestPut(PutRequest {
+            key: bytes_of(key),
+            value: value.clone(),
+            lease: txn.lease,
+            ..Default::default()
+        }))
     });
     let deletes = txn
         .deletes
@@ -123,7 +130,9 @@ fn encode(txn: &Txn) -> TxnRequest {
 fn compare(check: &Check) -> Compare {
     let (target, target_union) = match check {
         Check::Unchanged { mod_revision, .. } => (CompareTarget::Mod, TargetUnion::ModRevision(*mod_revision)),
-        Check::Standing { create_revision, .. } => (CompareTarget::Create, TargetUnion::CreateRevision(*create_revision)),
+        Check::Standing { create_revision, .. } => {
+            (CompareTarget::Create, TargetUnion::CreateRevision(*create_revision))
+        }
     };
     Compare {
         result: CompareResult::Equal.into(),
@@ -154,7 +163,8 @@ fn decode(txn: &Txn, response: TxnResponse, repeated: bool) -> Result<Outcome, S
 
 /// A check failed on a repeated attempt: perhaps because an earlier attempt had been committed.
 fn settle(txn: &Txn, current: Vec<Option<Kv>>, revision: i64) -> Result<Outcome, StoreError> {
-    let now = |key: &str| txn.checks.iter().zip(&current).find(|(check, _)| check.key() == key).map(|(_, kv)| kv.as_ref());
+    let now =
+        |key: &str| txn.checks.iter().zip(&current).find(|(check, _)| check.key() == key).map(|(_, kv)| kv.as_ref());
     let mut committed_at = revision;
     let mut changed = false;
     let ours = txn.puts.iter().all(|(key, value)| match now(key) {
@@ -165,7 +175,8 @@ fn settle(txn: &Txn, current: Vec<Option<Kv>>, revision: i64) -> Result<Outcome,
         _ => false,
     }) && txn.deletes.iter().all(|key| matches!(now(key), Some(None) | None));
     for (check, kv) in txn.checks.iter().zip(&current) {
-        let written = txn.puts.iter().any(|(key, _)| key == check.key()) || txn.deletes.iter().any(|key| key == check.key());
+        let written =
+            txn.puts.iter().any(|(key, _)| key == check.key()) || txn.deletes.iter().any(|key| key == check.key());
         changed |= written && !check.holds(kv.as_ref());
     }
     if ours {

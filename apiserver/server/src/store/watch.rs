@@ -1,7 +1,7 @@
 //! Watches of the store.
 
-use super::client::{Kv, MESSAGE_BYTES_MAX, Store, prefix_end};
 use super::StoreError;
+use super::client::{Kv, MESSAGE_BYTES_MAX, Store, prefix_end};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::sync::mpsc;

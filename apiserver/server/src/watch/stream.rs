@@ -33,8 +33,8 @@ pub struct WatchPlan {
     pub encoder: FrameEncoder,
     /// Ends the watch early.
     pub stop: tokio_util::sync::CancellationToken,
-    /// Dropped at the end.
-    pub guard: Box<dyn Send>,
+    /// Held as long as the watch lasts.
+    pub _guard: Box<dyn Send>,
 }
 
 struct Watcher {
