@@ -348,6 +348,21 @@ impl<E: LogEntry> Log<E> {
         self.handle.shared.state.lock().floor
     }
 
+    /// The last index that may be purged if about `keep_bytes` of the newest entries are to stay: always the end of a
+    /// segment, since only whole segments give space back.
+    #[must_use]
+    pub fn purgeable(&self, keep_bytes: u64) -> Option<u64> {
+        let state = self.handle.shared.state.lock();
+        let mut kept_bytes = 0;
+        for segment in state.segments.iter().rev() {
+            if kept_bytes >= keep_bytes {
+                return segment.next_index().checked_sub(1);
+            }
+            kept_bytes += segment.size_bytes;
+        }
+        None
+    }
+
     /// Bytes of all segments.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
@@ -413,12 +428,12 @@ impl<E: LogEntry> State<E> {
         }
         let cache_first = self.cache_first();
         if start >= cache_first {
-            let mut bytes = 0;
+            let mut bytes: usize = 0;
             let entries = self
                 .cache
                 .range((start - cache_first) as usize..(end - cache_first) as usize)
                 .take_while(|entry| {
-                    let fits = bytes == 0 || bytes + entry.weight_bytes() <= bytes_max;
+                    let fits = bytes == 0 || bytes.saturating_add(entry.weight_bytes()) <= bytes_max;
                     bytes += entry.weight_bytes();
                     fits
                 })
@@ -433,7 +448,7 @@ impl<E: LogEntry> State<E> {
         let first = (start - segment.first_index) as usize;
         let begin = u64::from(segment.offsets[first]);
         let fitting = segment.offsets[first..(limit - segment.first_index) as usize]
-            .partition_point(|offset| u64::from(*offset) < begin + bytes_max as u64);
+            .partition_point(|offset| u64::from(*offset) < begin.saturating_add(bytes_max as u64));
         let stop = start + (fitting as u64).max(1);
         Source::Disk(segment.extent(start, stop), start)
     }

@@ -113,6 +113,29 @@ fn entries_are_readable_before_they_are_flushed() {
 }
 
 #[test]
+fn reading_without_a_limit_reads_everything_there_is_in_a_segment() {
+    let dir = TempDir::new().unwrap();
+    let items = filled(dir.path(), 50);
+    let read = open(dir.path()).read(0..50, usize::MAX).unwrap();
+    assert_eq!(read[..], items[..read.len()]);
+    assert!(read.len() > 3);
+}
+
+#[test]
+fn only_whole_segments_are_purgeable() {
+    let dir = TempDir::new().unwrap();
+    filled(dir.path(), 50);
+    let log = open(dir.path());
+    assert_eq!(log.purgeable(u64::MAX), None);
+    let upto = log.purgeable(500).unwrap();
+    let before = log.size_bytes();
+    log.purge(upto, vec![]).unwrap();
+    append(&log, &[item(50, 1)]);
+    assert_eq!(log.first_index(), upto + 1);
+    assert!(log.size_bytes() < before / 2);
+}
+
+#[test]
 fn a_gap_is_refused() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());

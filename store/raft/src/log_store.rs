@@ -17,7 +17,7 @@ use xebec_store_log::{Log, LogEntry, LogError};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 use crate::wire;
 
-/// Bytes of entries read at once for a follower that lags.
+/// Bytes of entries read from the log at once.
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// A Raft entry as the log keeps it.
@@ -106,7 +106,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let mut start = start.max(self.log.first_index());
         let mut entries = Vec::new();
         while start < end {
-            let read = self.read(start, end, usize::MAX).await?;
+            let read = self.read(start, end, READ_BYTES_MAX).await?;
             if read.is_empty() {
                 break;
             }

@@ -35,6 +35,11 @@ use crate::{
 /// How long a request may take, a change of leader included (etcd: 5 s plus two election timeouts).
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 
+/// Bytes of log kept behind a snapshot, for followers that lag a little.
+const LOG_KEPT_BYTES: u64 = 16 << 20;
+/// How long making the keyspace durable may take.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// A running member. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Member(Arc<Inner>);
@@ -428,12 +433,26 @@ impl Member {
         }
     }
 
-    /// Makes the keyspace durable and lets Raft purge its log, when the log has grown.
+    /// Makes the keyspace durable and purges the log, when the log has grown.
     async fn shorten_log(self) {
         loop {
             self.0.machine.log_grown.notified().await;
+            let applied = *self.feed().applied().borrow();
             if self.0.raft.trigger().snapshot().await.is_err() {
                 return;
+            }
+            let covered = |metrics: &openraft::RaftMetrics<TypeConfig>| {
+                metrics.snapshot.is_some_and(|snapshot| snapshot.index >= applied)
+            };
+            let waited = self.0.raft.wait(Some(SNAPSHOT_TIMEOUT)).metrics(covered, "a snapshot").await;
+            match (waited, self.0.machine.log.purgeable(LOG_KEPT_BYTES)) {
+                (Ok(_), Some(upto)) => {
+                    if self.0.raft.trigger().purge_log(upto.min(applied)).await.is_err() {
+                        return;
+                    }
+                }
+                (Ok(_), None) => {}
+                (Err(error), _) => tracing::warn!(%error, "the log could not be shortened"),
             }
         }
     }

@@ -44,8 +44,6 @@ pub const ELECTION_MILLIS_DEFAULT: u64 = 400;
 const RAFT_THREADS: usize = 2;
 /// Threads of Raft's runtime that may block on disks.
 const BLOCKING_THREADS_MAX: usize = 16;
-/// Entries kept in the log behind a snapshot, for followers that lag a little.
-const ENTRIES_KEPT: u64 = 10_000;
 /// Entries sent to a follower in one message.
 const ENTRIES_PER_MESSAGE_MAX: u64 = 64;
 
@@ -166,7 +164,8 @@ fn raft_config(config: &MemberConfig) -> Result<Config, StartError> {
         // A restarted leader may lag behind what it had applied: it has to win an election first.
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        // How much log is worth keeping is a matter of bytes: see `Member::shorten_log`.
+        max_in_snapshot_log_to_keep: u64::MAX,
         max_payload_entries: ENTRIES_PER_MESSAGE_MAX,
         // A snapshot is sent only to those whose entries are purged.
         replication_lag_threshold: u64::MAX,
