@@ -37,6 +37,7 @@ pub struct Change<K> {
 }
 
 type IndexFn<K> = Box<dyn Fn(&K) -> Vec<String> + Send + Sync>;
+type Strip<K> = Box<dyn Fn(&mut K) + Send + Sync>;
 type Feed<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 /// Prepares a [`Cache`]: which objects, which indexes.
@@ -44,7 +45,7 @@ pub struct CacheBuilder<K> {
     api: Api<K>,
     config: watcher::Config,
     indexes: HashMap<&'static str, IndexFn<K>>,
-    transform: Option<Box<dyn Fn(&mut K) + Send + Sync>>,
+    transform: Option<Strip<K>>,
 }
 
 impl<K: Cached> CacheBuilder<K> {

@@ -69,7 +69,7 @@ pub(crate) enum Ended {
     Silent,
     /// The work ended by itself.
     #[error("the work ended")]
-    WorkEnded,
+    Finished,
     /// No client could be made.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -93,7 +93,7 @@ where
             () = after_stop(&stop) => return,
         };
         match ended {
-            Ended::WorkEnded if stop.is_cancelled() => return,
+            Ended::Finished if stop.is_cancelled() => return,
             ended => tracing::info!(leadership = campaign.name, reason = %ended, "not leading"),
         }
         tokio::select! {
@@ -129,7 +129,7 @@ where
     Fut: Future<Output = ()>,
 {
     let opened = tokio::select! {
-        () = stop.cancelled() => return Ended::WorkEnded,
+        () = stop.cancelled() => return Ended::Finished,
         opened = open(campaign) => opened,
     };
     let mut lines = match opened {
@@ -138,7 +138,7 @@ where
     };
     let token = loop {
         let line = tokio::select! {
-            () = stop.cancelled() => return Ended::WorkEnded,
+            () = stop.cancelled() => return Ended::Finished,
             line = next_line(&mut lines, CANDIDATE_SILENCE_MAX) => line,
         };
         match line {
@@ -185,8 +185,8 @@ where
         tokio::select! {
             biased;
             ended = &mut lost => break ended,
-            () = stop.cancelled() => break Ended::WorkEnded,
-            () = &mut working => return Ended::WorkEnded,
+            () = stop.cancelled() => break Ended::Finished,
+            () = &mut working => return Ended::Finished,
             () = &mut mirror => {}
         }
     };

@@ -93,7 +93,7 @@ where
     };
     let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
     tokio::select! {
-        () = stop.cancelled() => return Ended::WorkEnded,
+        () = stop.cancelled() => return Ended::Finished,
         () = acquire(&leases, campaign) => {}
     }
     tracing::info!(leadership = campaign.name, identity = campaign.identity, "leading by Lease");

@@ -1,4 +1,5 @@
 //! The client against servers on the loopback.
+#![allow(clippy::unwrap_used, reason = "clippy's exemption of tests leaves out what they share")]
 
 use bytes::Bytes;
 use futures::StreamExt;

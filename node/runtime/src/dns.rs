@@ -145,23 +145,32 @@ fn service_of(slice: &EndpointSlice) -> Option<&str> {
     slice.metadata.labels.as_ref()?.get(SERVICE_LABEL).map(String::as_str)
 }
 
+/// The interface that takes the address where the kernel has no dummy interfaces.
+const LOOPBACK: &str = "lo";
+
 /// Makes the dummy interface, if it is not there, and gives it the address.
 async fn prepare(interface: &str, address: Ipv4Addr) -> Result<(), routes::Error> {
-    use futures::TryStreamExt;
     let (handle, _connection) = routes::connect()?;
-    let find = || async {
-        let mut links = handle.link().get().match_name(interface.to_owned()).execute();
-        links.try_next().await
+    let index = match find(&handle, interface).await {
+        Ok(index) => index,
+        Err(_) => match handle.link().add(rtnetlink::LinkDummy::new(interface).build()).execute().await {
+            Ok(()) => find(&handle, interface).await?,
+            Err(error) => {
+                tracing::info!(interface, %error, "no dummy interface, the DNS address goes to the loopback");
+                find(&handle, LOOPBACK).await?
+            }
+        },
     };
-    // A link that does not exist is an error of the query, not an empty answer.
-    let index = match find().await {
-        Ok(Some(link)) => link.header.index,
-        Ok(None) | Err(_) => {
-            handle.link().add(rtnetlink::LinkDummy::new(interface).build()).execute().await?;
-            find().await?.ok_or(rtnetlink::Error::RequestFailed)?.header.index
-        }
-    };
-    handle.link().set(rtnetlink::LinkDummy::new(interface).up().build()).execute().await?;
+    let up = rtnetlink::LinkUnspec::new_with_index(index).up().build();
+    handle.link().set(up).execute().await?;
     handle.address().add(index, address.into(), 32).replace().execute().await?;
     Ok(())
+}
+
+/// The index of a link; one that does not exist is an error of the query.
+async fn find(handle: &rtnetlink::Handle, name: &str) -> Result<u32, routes::Error> {
+    use futures::TryStreamExt;
+    let mut links = handle.link().get().match_name(name.to_owned()).execute();
+    let link = links.try_next().await?.ok_or(rtnetlink::Error::RequestFailed)?;
+    Ok(link.header.index)
 }
