@@ -3,7 +3,6 @@
 
 use std::{
     net::TcpListener,
-    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, transport::Channel};
 use xebec_proto::etcdserverpb::{
     CompactionRequest, Compare, LeaseGrantRequest, LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest,
@@ -35,11 +35,25 @@ fn free_ports(count: usize) -> Vec<u16> {
     listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
-fn store_binary() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.join("examples/store")
+/// Set for a process that is to be a member instead of running tests; holds its flags, one a line.
+const MEMBER_FLAGS: &str = "XEBEC_TEST_MEMBER_FLAGS";
+
+#[derive(clap::Parser)]
+struct Member {
+    #[command(flatten)]
+    flags: xebec_store::Flags,
+}
+
+/// Not a test of its own: the body of the processes that the tests start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn member_process() {
+    let Ok(flags) = std::env::var(MEMBER_FLAGS) else {
+        return;
+    };
+    let member: Member = clap::Parser::parse_from(std::iter::once("store").chain(flags.lines()));
+    if let Err(error) = xebec_store::run(member.flags, CancellationToken::new()).await {
+        eprintln!("member: {error}");
+    }
 }
 
 impl Cluster {
@@ -60,15 +74,21 @@ impl Cluster {
             self.peers.iter().enumerate().map(|(n, port)| format!("m{n}=http://127.0.0.1:{port}")).collect();
         let client = format!("http://127.0.0.1:{}", self.clients[number]);
         let peer = format!("http://127.0.0.1:{}", self.peers[number]);
-        let child = Command::new(store_binary())
-            .env("RUST_LOG", "error")
-            .args(["--name", &format!("m{number}")])
-            .arg("--data-dir")
-            .arg(self.dir.path().join(format!("m{number}")))
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &initial.join(",")])
+        let data_dir = self.dir.path().join(format!("m{number}"));
+        let flags = [
+            format!("--name=m{number}"),
+            format!("--data-dir={}", data_dir.display()),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster={}", initial.join(",")),
+        ];
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "member_process", "--nocapture"])
+            .env(MEMBER_FLAGS, flags.join("\n"))
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .spawn()
             .unwrap();
         self.members[number] = Some(child);
