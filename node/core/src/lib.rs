@@ -8,6 +8,7 @@ pub mod actual;
 pub mod backoff;
 pub mod cni;
 pub mod dns;
+pub mod egress;
 pub mod env;
 pub mod files;
 pub mod labels;

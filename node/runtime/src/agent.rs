@@ -1,9 +1,20 @@
 //! One node: its kubelet, its Node object, its server, and the network services of its host.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::{
+    core::v1::{Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::{Api, config::Kubeconfig};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +25,7 @@ use crate::{
     Error, Flags,
     bootstrap::{self, Identities, Wish},
     cri::CriRuntime,
+    egress,
     hollow::HollowRuntime,
     kubelet::{CtrImporter, ImageImporter, Kubelet, Parts, Settings, SystemClock, rotate_logs},
     machine::{self, Machine},
@@ -26,6 +38,11 @@ use crate::{
 
 /// How often the directory of image archives is looked at.
 const IMAGE_SCAN_PERIOD: Duration = Duration::from_secs(10);
+
+/// Port of cluster DNS and its upstreams.
+const DNS_PORT: u16 = 53;
+/// Interface that carries the address of cluster DNS on every node.
+const DNS_INTERFACE: &str = "xebec-dns";
 
 /// Who the node is to the API server.
 pub(crate) struct Identity {
@@ -63,8 +80,9 @@ pub(crate) async fn run(flags: Flags, name: String, identity: Identity, stop: Ca
     let port = listener.local_addr().map_err(|error| Error::io("kubelet port", error))?.port();
     let facts = node_facts(&flags, &name, &settings, machine, port)?;
 
-    let nodes = Cache::builder(Api::<Node>::all(client.clone())).fields(&format!("metadata.name={name}"));
-    let nodes = nodes.start(stop.clone());
+    // Real nodes need routes to all others; a hollow one only its own podCIDR.
+    let nodes = Cache::builder(Api::<Node>::all(client.clone()));
+    let nodes = if hollow { nodes.fields(&format!("metadata.name={name}")) } else { nodes }.start(stop.clone());
     let (runtime, volumes, importer) = if hollow {
         let runtime = Arc::new(HollowRuntime::default());
         let told = runtime.clone();
@@ -115,9 +133,64 @@ pub(crate) async fn run(flags: Flags, name: String, identity: Identity, stop: Ca
             flags.container_log_max_files as usize,
         ));
     }
+    if let Some(services) = services.clone() {
+        network_services(&flags, &name, client.clone(), nodes, services, &mut tasks, &stop);
+    }
     tasks.spawn(follow_pods(kubelet, client, name, services, stop.clone()));
-    while tasks.join_next().await.is_some() {}
+    while let Some(ended) = tasks.join_next().await {
+        ended.map_err(|error| Error::Defect(error.to_string()))?;
+    }
     Ok(())
+}
+
+/// The service proxy, cluster DNS and the routes to other nodes' pods.
+fn network_services(
+    flags: &Flags,
+    name: &str,
+    client: kube::Client,
+    nodes: Cache<Node>,
+    services: Cache<Service>,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) {
+    let slices = Cache::<EndpointSlice>::start(client, stop.clone());
+    let v4 = |ip: &IpAddr| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None };
+    let dns_address = flags.cluster_dns.iter().find_map(v4).filter(|_| !flags.disable_dns);
+    if !flags.disable_proxy {
+        let cluster_cidr = if let IpNet::V4(cidr) = flags.cluster_cidr { Some(cidr) } else { None };
+        let options = xebec_node_core::proxy::Options {
+            node_name: name.to_owned(),
+            cluster_cidr,
+            served_here: dns_address.into_iter().collect(),
+        };
+        tasks.spawn(crate::proxy::run(options, services.clone(), slices.clone(), stop.clone()));
+    }
+    if let Some(address) = dns_address {
+        let options = crate::dns::Options {
+            address,
+            port: DNS_PORT,
+            interface: Some(DNS_INTERFACE.to_owned()),
+            domain: flags.cluster_domain.clone(),
+            upstreams: upstreams(),
+        };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            if let Err(error) = crate::dns::run(options, services, slices, stop).await {
+                tracing::error!(%error, "cluster DNS does not answer on this node");
+            }
+        });
+    }
+    let (name, stop) = (name.to_owned(), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = crate::routes::run(name, nodes, stop).await {
+            tracing::error!(%error, "routes to other nodes' pods are not kept");
+        }
+    });
+}
+
+fn upstreams() -> Vec<SocketAddr> {
+    let servers = machine::host_resolv().servers;
+    servers.iter().filter_map(|server| Some(SocketAddr::new(server.parse().ok()?, DNS_PORT))).collect()
 }
 
 fn server_identity(flags: &Flags, name: &str, wish: &Wish) -> Result<server::ServerIdentity, Error> {
@@ -217,7 +290,7 @@ fn real_parts(flags: &Flags, name: &str, settings: &Settings) -> Result<RealPart
     let endpoint = &flags.container_runtime_endpoint;
     let runtime = CriRuntime::connect(endpoint).map_err(|reason| Error::flag("container-runtime-endpoint", reason))?;
     let pods_dir = settings.data_dir.join("pods");
-    let memory_dir = machine::memory_dir(name).unwrap_or_else(|| {
+    let memory_dir = flags.memory_dir.clone().or_else(|| machine::memory_dir(name)).unwrap_or_else(|| {
         tracing::warn!("neither /run nor /dev/shm is in memory: secrets are kept on disk");
         settings.data_dir.join("memory")
     });
@@ -244,12 +317,16 @@ fn prepare_host(flags: &Flags, settings: &Settings, nodes: &Cache<Node>) -> Resu
         }
     }
     let leases = settings.data_dir.join("cni-leases").display().to_string();
-    let (mtu, name) = (flags.network_plugin_mtu, settings.node_name.clone());
+    let (mtu, name, cluster) = (flags.network_plugin_mtu, settings.node_name.clone(), flags.cluster_cidr);
+    let applied = AtomicBool::new(false);
     nodes.on_change(move |change| {
         let Some(node) = change.new.as_deref().filter(|_| change.key == ObjectKey::cluster(&name)) else { return };
         let cidrs = pod_cidrs(node);
         if cidrs.is_empty() {
             return;
+        }
+        if !applied.swap(true, Ordering::Relaxed) {
+            tokio::spawn(egress::apply(xebec_node_core::egress::ruleset(&cidrs, cluster)));
         }
         let (path, text) = (dir.join(cni::FILE_NAME), cni::conflist(&cidrs, mtu, &leases));
         if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {

@@ -26,6 +26,10 @@ pub struct Flags {
     /// Where certificates, volumes and pod logs live.
     #[arg(long, visible_alias = "root-dir", value_name = "DIR", default_value = "/var/lib/xebec/node")]
     pub data_dir: PathBuf,
+    /// Directory in memory for secrets and memory-backed volumes; `/run/xebec/<node-name>`, or `/dev/shm/...` where
+    /// `/run` is on disk, by default.
+    #[arg(long, value_name = "DIR")]
+    pub memory_dir: Option<PathBuf>,
     /// The container runtime's CRI v1 socket.
     #[arg(long, value_name = "URL", default_value = "unix:///run/containerd/containerd.sock")]
     pub container_runtime_endpoint: String,

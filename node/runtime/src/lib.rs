@@ -8,6 +8,7 @@ mod agent;
 mod bootstrap;
 pub mod cri;
 pub mod dns;
+mod egress;
 mod flags;
 pub mod hollow;
 pub mod kubelet;

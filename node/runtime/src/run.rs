@@ -38,6 +38,9 @@ pub enum Error {
     /// Certificates on disk cannot be used.
     #[error(transparent)]
     Pki(#[from] xebec_pki::Error),
+    /// A part of the agent ended by itself, which is a defect.
+    #[error("{0}")]
+    Defect(String),
     /// A directory cannot be made, a file not written, a port not listened on.
     #[error("{what}: {source}")]
     Io {
@@ -72,8 +75,9 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<(), Error> {
     let servers = servers(&flags, &mut tasks, &stop)?;
     match flags.hollow {
         None => {
-            let identity = identity(&flags, &name, &servers, flags.data_dir.clone(), &stop).await?;
-            tasks.spawn(agent::run(flags, name, identity, stop.clone()));
+            if let Some(identity) = identity(&flags, &name, &servers, flags.data_dir.clone(), &stop).await? {
+                tasks.spawn(agent::run(flags, name, identity, stop.clone()));
+            }
         }
         Some(count) => {
             let turn = Arc::new(tokio::sync::Semaphore::new(BOOTSTRAPS_AT_ONCE));
@@ -86,14 +90,18 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<(), Error> {
                         let _turn = turn.acquire().await;
                         identity(&flags, &name, &servers, dir.clone(), &stop).await?
                     };
-                    agent::run(Flags { data_dir: dir, ..flags }, name, identity, stop).await
+                    match identity {
+                        Some(identity) => agent::run(Flags { data_dir: dir, ..flags }, name, identity, stop).await,
+                        None => Ok(()),
+                    }
                 });
             }
         }
     }
     let mut first_error = None;
     while let Some(ended) = tasks.join_next().await {
-        if let Ok(Err(error)) = ended {
+        let outcome = ended.unwrap_or_else(|error| Err(Error::Defect(error.to_string())));
+        if let Err(error) = outcome {
             stop.cancel();
             first_error.get_or_insert(error);
         }
@@ -133,14 +141,14 @@ fn backend(url: &str) -> Result<SocketAddr, Error> {
     Ok(SocketAddr::new(ip, uri.port_u16().unwrap_or(6443)))
 }
 
-/// Who the node is to the API server; on its first start it finds out here.
+/// Who the node is to the API server; on its first start it finds out here. `None` if it is stopped before.
 async fn identity(
     flags: &Flags,
     name: &str,
     servers: &[String],
     data_dir: PathBuf,
     stop: &CancellationToken,
-) -> Result<Identity, Error> {
+) -> Result<Option<Identity>, Error> {
     std::fs::create_dir_all(&data_dir).map_err(|error| Error::io(data_dir.display().to_string(), error))?;
     let identities = Identities::new(&data_dir)?;
     if let Some(kubeconfig) = &flags.kubeconfig {
@@ -151,7 +159,8 @@ async fn identity(
             ..Default::default()
         };
         agent::save_kubeconfig_ca(kubeconfig, &identities)?;
-        return Ok(Identity { connection: Connection::open(options).await?, identities, own_certificate: false });
+        let connection = Connection::open(options).await?;
+        return Ok(Some(Identity { connection, identities, own_certificate: false }));
     }
     if !identities.ca().exists() {
         let hash = flags.ca_cert_hash.as_deref();
@@ -174,9 +183,9 @@ async fn identity(
         bootstrap::obtain(&identities, &client, &wish, stop).await;
     }
     if stop.is_cancelled() {
-        return Err(Error::flag("server", "stopped before the node had an identity"));
+        return Ok(None);
     }
     let (cert, key) = identities.pair(wish.stem);
     let options = ConnectOptions { cert_file: Some(cert), key_file: Some(key), ..base };
-    Ok(Identity { connection: Connection::open(options).await?, identities, own_certificate: true })
+    Ok(Some(Identity { connection: Connection::open(options).await?, identities, own_certificate: true }))
 }
