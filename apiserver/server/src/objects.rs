@@ -86,11 +86,6 @@ impl Objects {
         self.caches.cache(&self.prefix_of(served), decode)
     }
 
-    /// The cache of a group's resource; `None`: not served.
-    pub fn cache_of(&self, group: &str, resource: &str) -> Option<Arc<Cache>> {
-        self.registry.preferred(group, resource).map(|served| self.cache(served))
-    }
-
     /// An object as the cache knows it, or, if it does not, as the store does.
     pub async fn cached(
         &self,

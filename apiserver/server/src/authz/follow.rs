@@ -3,6 +3,7 @@
 use super::Authorizer;
 use crate::cache::{Cache, Cursor, Event, Snapshot};
 use crate::objects::Objects;
+use crate::registry::Served;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +22,14 @@ const FILL_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) async fn follow(authorizer: Arc<Authorizer>, objects: Arc<Objects>) {
     let followers = FOLLOWED.into_iter().filter_map(|(group, resource)| {
-        let cache = objects.cache_of(group, resource)?;
-        Some(follow_one(Arc::clone(&authorizer), resource, cache))
+        let served = objects.registry.preferred(group, resource)?;
+        Some(follow_one(Arc::clone(&authorizer), Arc::clone(served), objects.cache(served)))
     });
     futures::future::join_all(followers).await;
 }
 
-async fn follow_one(authorizer: Arc<Authorizer>, resource: &'static str, cache: Arc<Cache>) {
+async fn follow_one(authorizer: Arc<Authorizer>, served: Arc<Served>, cache: Arc<Cache>) {
+    let resource = served.resource.plural;
     let mut known = Snapshot::default();
     loop {
         while !cache.wait(1, FILL_WAIT).await {}
@@ -37,31 +39,31 @@ async fn follow_one(authorizer: Arc<Authorizer>, resource: &'static str, cache: 
             authorizer.remove(resource, namespace, name);
         }
         for entry in snapshot.values() {
-            authorizer.apply(resource, &entry.value());
+            authorizer.apply(resource, &served.typed(entry.value()));
         }
         known = snapshot;
-        drain(&authorizer, resource, cursor, &mut known).await;
+        drain(&authorizer, &served, cursor, &mut known).await;
     }
 }
 
-async fn drain(authorizer: &Authorizer, resource: &str, mut cursor: Cursor, known: &mut Snapshot) {
+async fn drain(authorizer: &Authorizer, served: &Served, mut cursor: Cursor, known: &mut Snapshot) {
     while let Ok(batch) = cursor.next().await {
         for event in batch.events {
-            change(authorizer, resource, &event, known);
+            change(authorizer, served, &event, known);
         }
     }
 }
 
-fn change(authorizer: &Authorizer, resource: &str, event: &Event, known: &mut Snapshot) {
+fn change(authorizer: &Authorizer, served: &Served, event: &Event, known: &mut Snapshot) {
     match &event.current {
         Some(entry) => {
             known.insert(Arc::clone(&event.key), Arc::clone(entry));
-            authorizer.apply(resource, &entry.value());
+            authorizer.apply(served.resource.plural, &served.typed(entry.value()));
         }
         None => {
             known.remove(&event.key);
             let (namespace, name) = split(&event.key);
-            authorizer.remove(resource, namespace, name);
+            authorizer.remove(served.resource.plural, namespace, name);
         }
     }
 }
