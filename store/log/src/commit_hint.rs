@@ -19,6 +19,9 @@ use crate::error::LogError;
 
 const NAME: &str = "committed";
 
+/// A committed index and the caller's encoding of its log id.
+pub(crate) type Committed = (u64, Vec<u8>);
+
 #[derive(Debug)]
 pub(crate) struct CommitHint {
     path: PathBuf,
@@ -27,7 +30,7 @@ pub(crate) struct CommitHint {
 
 impl CommitHint {
     /// Opens the file and reads what it says, if it is whole.
-    pub fn open(dir: &Path) -> Result<(Self, Option<(u64, Vec<u8>)>), LogError> {
+    pub fn open(dir: &Path) -> Result<(Self, Option<Committed>), LogError> {
         let path = dir.join(NAME);
         let found = match fs::read(&path) {
             Ok(bytes) => parse(&bytes),
@@ -50,7 +53,7 @@ impl CommitHint {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
+fn parse(bytes: &[u8]) -> Option<Committed> {
     let index = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
     let length = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?) as usize;
     let end = 12usize.checked_add(length)?;
