@@ -3,6 +3,9 @@
 //! Nothing here knows time, randomness or the network: a [`RequestContext`] brings what a decision needs. Objects are
 //! `serde_json::Value`s; what is known about their shape comes from `xebec-api`.
 
+// A refusal is a whole `Status`, built at most once a request: boxing it would cost every caller words, not time.
+#![allow(clippy::result_large_err)]
+
 pub mod admission;
 mod context;
 pub mod defaults;

@@ -73,7 +73,9 @@ pub fn candidates(range: &IpNet, entropy: u64) -> impl Iterator<Item = IpAddr> +
         }
         let count = to - from + 1;
         let start = (next_random(&mut state) % u64::from(count)) as u32;
-        order.extend((0..count).take(CANDIDATES_MAX).map(|i| IpAddr::V4(Ipv4Addr::from(base + from + (start + i) % count))));
+        order.extend(
+            (0..count).take(CANDIDATES_MAX).map(|i| IpAddr::V4(Ipv4Addr::from(base + from + (start + i) % count))),
+        );
     }
     order.into_iter()
 }
@@ -111,8 +113,11 @@ pub fn assign(service: &mut Value, ip: Option<IpAddr>) {
     spec["clusterIPs"] = json!([text]);
     let family = if ip.is_some_and(|ip| ip.is_ipv6()) { "IPv6" } else { "IPv4" };
     // Headless without selector: whoever writes the endpoints decides the families.
-    let (families, policy) =
-        if ip.is_none() && selectorless { (json!(["IPv4", "IPv6"]), "RequireDualStack") } else { (json!([family]), "SingleStack") };
+    let (families, policy) = if ip.is_none() && selectorless {
+        (json!(["IPv4", "IPv6"]), "RequireDualStack")
+    } else {
+        (json!([family]), "SingleStack")
+    };
     if meta::list_at(spec, &["ipFamilies"]).is_empty() {
         spec["ipFamilies"] = families;
     }
@@ -123,7 +128,9 @@ pub fn assign(service: &mut Value, ip: Option<IpAddr>) {
 
 /// A Service that becomes ExternalName gives its addresses and ports back.
 pub fn clear(service: &mut Value) {
-    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "externalTrafficPolicy"] {
+    for field in
+        ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "externalTrafficPolicy"]
+    {
         meta::remove(service, &["spec", field]);
     }
 }
@@ -153,7 +160,9 @@ pub fn keep_allocated(new: &mut Value, old: &Value) {
     let used: Vec<i64> = node_ports(new);
     for port in meta::get_mut(new, &["spec", "ports"]).and_then(Value::as_array_mut).into_iter().flatten() {
         let key = json!([port["port"], port["protocol"]]);
-        let kept = before.iter().find(|(k, number)| *k == key && number.as_i64().is_some_and(|n| n != 0 && !used.contains(&n)));
+        let kept = before
+            .iter()
+            .find(|(k, number)| *k == key && number.as_i64().is_some_and(|n| n != 0 && !used.contains(&n)));
         if let (0, Some((_, number))) = (meta::i64_at(port, &["nodePort"]).unwrap_or(0), kept) {
             port["nodePort"] = number.clone();
         }
@@ -225,8 +234,11 @@ impl PortBitmap {
 
     /// The bytes to store.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes: Vec<u8> =
-            self.claimed.chunks(8).map(|bits| bits.iter().enumerate().fold(0, |byte, (i, set)| byte | (u8::from(*set) << i))).collect();
+        let mut bytes: Vec<u8> = self
+            .claimed
+            .chunks(8)
+            .map(|bits| bits.iter().enumerate().fold(0, |byte, (i, set)| byte | (u8::from(*set) << i)))
+            .collect();
         bytes.reverse();
         let zeros = bytes.iter().take_while(|b| **b == 0).count();
         bytes.split_off(zeros)
@@ -327,7 +339,8 @@ mod tests {
     #[test]
     fn services_get_and_keep_their_ports() {
         let mut bitmap = PortBitmap::new(30_000, 30_001);
-        let mut service = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_001}, {"port": 81}]}});
+        let mut service =
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_001}, {"port": 81}]}});
         bitmap.allocate(&mut service, &[], 5).expect("room");
         assert_eq!(node_ports(&service), [30_001, 30_000]);
         assert_eq!(bitmap.claim_any(1), Err(PortError::Full));

@@ -11,7 +11,9 @@ use crate::context::RequestContext;
 pub fn scale_of(object: &Value) -> Option<Value> {
     let selector = match (meta::kind(object), meta::get(object, &["spec", "selector"])) {
         ("ReplicationController", Some(Value::Object(labels))) => LabelSelector::from_labels(labels).to_string(),
-        ("Deployment" | "ReplicaSet" | "StatefulSet", Some(selector)) => LabelSelector::from_object(selector).ok()?.to_string(),
+        ("Deployment" | "ReplicaSet" | "StatefulSet", Some(selector)) => {
+            LabelSelector::from_object(selector).ok()?.to_string()
+        }
         _ => return None,
     };
     let mut metadata = json!({});
@@ -75,7 +77,10 @@ pub fn bind(pod: &Value, binding: &Value, ctx: &RequestContext) -> Result<Value,
     let conflict = |why: String| Err(Status::conflict(&resource, name, &why));
     let uid = meta::uid(binding);
     if !uid.is_empty() && uid != meta::uid(pod) {
-        return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(pod)));
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta::uid(pod)
+        ));
     }
     if meta::deletion_timestamp(pod).is_some() {
         return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
@@ -95,7 +100,10 @@ pub fn bind(pod: &Value, binding: &Value, ctx: &RequestContext) -> Result<Value,
     for (key, value) in meta::labels(binding).into_iter().flatten() {
         meta::set_label(&mut updated, key, value.as_str().unwrap_or(""));
     }
-    set_condition(&mut updated, json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": ctx.now_text()}));
+    set_condition(
+        &mut updated,
+        json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": ctx.now_text()}),
+    );
     Ok(updated)
 }
 
@@ -150,7 +158,8 @@ pub fn update_csr_status(old: &Value, sent: &Value, ctx: &RequestContext) -> Res
 fn csr_status(old: &Value, sent: &Value, ctx: &RequestContext, approval: bool) -> Result<Value, Status> {
     use xebec_api::field::{Error, Path};
     let verdict = |condition: &&Value| matches!(meta::str_at(condition, &["type"]), "Approved" | "Denied");
-    let (before, after) = (meta::list_at(old, &["status", "conditions"]), meta::list_at(sent, &["status", "conditions"]));
+    let (before, after) =
+        (meta::list_at(old, &["status", "conditions"]), meta::list_at(sent, &["status", "conditions"]));
     let path = Path::new("status.conditions");
     let mut errors = Vec::new();
     let has = |list: &[Value], kind: &str| list.iter().any(|c| meta::str_at(c, &["type"]) == kind);
@@ -164,7 +173,10 @@ fn csr_status(old: &Value, sent: &Value, ctx: &RequestContext, approval: bool) -
     }
     let (certificate, stored) = (&sent["status"]["certificate"], &old["status"]["certificate"]);
     if !approval && !stored.is_null() && stored != certificate {
-        errors.push(Error::forbidden(&Path::new("status.certificate"), "updates may not set, change or remove a certificate that is set"));
+        errors.push(Error::forbidden(
+            &Path::new("status.certificate"),
+            "updates may not set, change or remove a certificate that is set",
+        ));
     }
     if !errors.is_empty() {
         let kind = xebec_api::GroupKind::new("certificates.k8s.io", "CertificateSigningRequest");
@@ -215,7 +227,11 @@ pub fn evict(pod: &Value, budgets: &[Value], ctx: &RequestContext) -> Result<Opt
     let budget = match guarding.as_slice() {
         [] => return Ok(None),
         [one] => *one,
-        _ => return Err(Status::internal_error("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")),
+        _ => {
+            return Err(Status::internal_error(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            ));
+        }
     };
     let ready = meta::list_at(pod, &["status", "conditions"])
         .iter()
@@ -227,8 +243,10 @@ pub fn evict(pod: &Value, budgets: &[Value], ctx: &RequestContext) -> Result<Opt
         return Ok(None);
     }
     let refuse = |detail: String| {
-        let cause = xebec_api::status::Cause { reason: "DisruptionBudget".into(), message: detail, field: String::new() };
-        Err(Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0).with_cause(cause))
+        let cause =
+            xebec_api::status::Cause { reason: "DisruptionBudget".into(), message: detail, field: String::new() };
+        Err(Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+            .with_cause(cause))
     };
     let name = meta::name(budget);
     if number("observedGeneration") < meta::generation(budget) {
@@ -236,7 +254,9 @@ pub fn evict(pod: &Value, budgets: &[Value], ctx: &RequestContext) -> Result<Opt
     }
     if number("disruptionsAllowed") <= 0 {
         let (desired, current) = (number("desiredHealthy"), number("currentHealthy"));
-        return refuse(format!("The disruption budget {name} needs {desired} healthy pods and has {current} currently"));
+        return refuse(format!(
+            "The disruption budget {name} needs {desired} healthy pods and has {current} currently"
+        ));
     }
     let mut updated = budget.clone();
     meta::set(&mut updated, &["status", "disruptionsAllowed"], (number("disruptionsAllowed") - 1).into());
@@ -270,7 +290,10 @@ mod tests {
         let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "resourceVersion": "5"},
             "spec": {"replicas": 3, "selector": {"matchLabels": {"a": "b"}}}, "status": {"replicas": 2}});
         let mut scale = scale_of(&object).expect("scales");
-        assert_eq!((&scale["spec"]["replicas"], &scale["status"]), (&json!(3), &json!({"replicas": 2, "selector": "a=b"})));
+        assert_eq!(
+            (&scale["spec"]["replicas"], &scale["status"]),
+            (&json!(3), &json!({"replicas": 2, "selector": "a=b"}))
+        );
         scale["spec"]["replicas"] = json!(5);
         let resource = GroupResource::new("apps", "deployments");
         assert_eq!(apply_scale(&object, &scale, &resource).expect("current")["spec"]["replicas"], json!(5));

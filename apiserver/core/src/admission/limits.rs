@@ -57,17 +57,26 @@ fn parse(value: &Value) -> Option<Quantity> {
 fn violations(item: &Value, container: &Value) -> Vec<String> {
     let mut problems = Vec::new();
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    for (bound, word, field, which) in [("min", "minimum", "requests", "request"), ("max", "maximum", "limits", "limit")] {
+    for (bound, word, field, which) in
+        [("min", "minimum", "requests", "request"), ("max", "maximum", "limits", "limit")]
+    {
         for (name, limit) in item.get(bound).and_then(Value::as_object).into_iter().flatten() {
             let own = meta::get(container, &["resources", field, name]).unwrap_or(&Value::Null);
             match (parse(own), parse(limit)) {
                 (None, _) => {
-                    problems.push(format!("{word} {name} usage per Container is {}.  No {which} is specified", shown(limit)));
+                    problems.push(format!(
+                        "{word} {name} usage per Container is {}.  No {which} is specified",
+                        shown(limit)
+                    ));
                 }
                 (Some(used), Some(limit_quantity)) => {
                     let broken = if bound == "min" { used < limit_quantity } else { used > limit_quantity };
                     if broken {
-                        problems.push(format!("{word} {name} usage per Container is {}, but {which} is {}", shown(limit), shown(own)));
+                        problems.push(format!(
+                            "{word} {name} usage per Container is {}, but {which} is {}",
+                            shown(limit),
+                            shown(own)
+                        ));
                     }
                 }
                 (Some(_), None) => {}
@@ -95,11 +104,21 @@ mod tests {
     fn containers_get_defaults_and_bounds() {
         let world = World::default().with("/limitranges/ns/l", range());
         let (ctx, resource) = (test_context(User::default()), GroupResource::new("", "pods"));
-        let request =
-            Request { operation: Operation::Create, resource: &resource, subresource: "", namespace: "ns", name: "p", old: None, ctx: &ctx };
+        let request = Request {
+            operation: Operation::Create,
+            resource: &resource,
+            subresource: "",
+            namespace: "ns",
+            name: "p",
+            old: None,
+            ctx: &ctx,
+        };
         let mut pod = json!({"spec": {"containers": [{"name": "c"}]}});
         default_limits(&world, &request, &mut pod);
-        assert_eq!(pod["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}}));
+        assert_eq!(
+            pod["spec"]["containers"][0]["resources"],
+            json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}})
+        );
         assert_eq!(check_limits(&world, &request, &pod), Ok(()));
         pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] = json!("2");
         let refused = check_limits(&world, &request, &pod).expect_err("too much");

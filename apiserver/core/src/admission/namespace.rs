@@ -20,7 +20,8 @@ pub(super) fn lifecycle(snapshot: &dyn Snapshot, request: &Request<'_>) -> Resul
     let Some(namespace) = snapshot.get("", "namespaces", "", request.namespace) else {
         return Err(Status::not_found(&GroupResource::new("", "namespaces"), request.namespace));
     };
-    let terminating = meta::str_at(&namespace, &["status", "phase"]) == "Terminating" || meta::deletion_timestamp(&namespace).is_some();
+    let terminating = meta::str_at(&namespace, &["status", "phase"]) == "Terminating"
+        || meta::deletion_timestamp(&namespace).is_some();
     if !terminating || request.is("events.k8s.io", "events") && request.name.is_empty() {
         return Ok(());
     }
@@ -47,7 +48,8 @@ mod tests {
             .with("/namespaces//dying", json!({"status": {"phase": "Terminating"}}));
         let ctx = test_context(User::default());
         let resource = GroupResource::new("", resource);
-        let request = Request { operation, resource: &resource, subresource: "", namespace, name, old: None, ctx: &ctx };
+        let request =
+            Request { operation, resource: &resource, subresource: "", namespace, name, old: None, ctx: &ctx };
         lifecycle(&world, &request).map_err(|status| status.message)
     }
 

@@ -42,7 +42,9 @@ pub(super) fn restrict(snapshot: &dyn Snapshot, request: &Request<'_>, object: &
             if bound == node {
                 return Ok(());
             }
-            Err(request.forbidden(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself")))
+            Err(request.forbidden(format!(
+                "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+            )))
         }
         ("", "pods", "eviction") => match snapshot.get("", "pods", request.namespace, request.name) {
             Some(pod) if meta::str_at(&pod, &["spec", "nodeName"]) == node => Ok(()),
@@ -71,21 +73,30 @@ fn own_pod(request: &Request<'_>, pod: &Value, node: &str) -> Result<(), Status>
                 return Err(request.forbidden(format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods")));
             }
             if meta::str_at(pod, &["spec", "nodeName"]) != node {
-                return Err(request.forbidden(format!("node {node:?} can only create pods with spec.nodeName set to itself")));
+                return Err(
+                    request.forbidden(format!("node {node:?} can only create pods with spec.nodeName set to itself"))
+                );
             }
             let account = meta::str_at(pod, &["spec", "serviceAccountName"]);
             if !account.is_empty() {
-                return Err(request.forbidden(format!("node {node:?} can not create pods that reference a service account")));
+                return Err(
+                    request.forbidden(format!("node {node:?} can not create pods that reference a service account"))
+                );
             }
             Ok(())
         }
         Operation::Delete => {
             if request.old.is_some_and(|pod| meta::str_at(pod, &["spec", "nodeName"]) != node) {
-                return Err(request.forbidden(format!("node {node:?} can only delete pods with spec.nodeName set to itself")));
+                return Err(
+                    request.forbidden(format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
+                );
             }
             Ok(())
         }
-        _ => Err(request.forbidden(format!("unexpected operation, node {node:?} can only create and delete mirror pods"))),
+        _ => {
+            Err(request
+                .forbidden(format!("unexpected operation, node {node:?} can only create and delete mirror pods")))
+        }
     }
 }
 
@@ -96,14 +107,17 @@ fn own_node(request: &Request<'_>, object: &Value, node: &str) -> Result<(), Sta
     }
     if request.operation == Operation::Update {
         let old = request.old.unwrap_or(&Value::Null);
-        if meta::get(object, &["spec", "taints"]) != meta::get(old, &["spec", "taints"]) && request.subresource.is_empty() {
+        if meta::get(object, &["spec", "taints"]) != meta::get(old, &["spec", "taints"])
+            && request.subresource.is_empty()
+        {
             return Err(request.forbidden(format!("node {node:?} is not allowed to modify taints")));
         }
         if meta::get(object, &["metadata", "ownerReferences"]) != meta::get(old, &["metadata", "ownerReferences"]) {
             return Err(request.forbidden(format!("node {node:?} is not allowed to modify ownerReferences")));
         }
     }
-    let mut forbidden: Vec<&str> = changed_labels(object, request.old).into_iter().filter(|key| reserved_label(key)).collect();
+    let mut forbidden: Vec<&str> =
+        changed_labels(object, request.old).into_iter().filter(|key| reserved_label(key)).collect();
     if forbidden.is_empty() {
         return Ok(());
     }
@@ -116,7 +130,8 @@ fn changed_labels<'a>(new: &'a Value, old: Option<&'a Value>) -> Vec<&'a str> {
     let labels = |object: Option<&'a Value>| object.and_then(meta::labels);
     let before = labels(old);
     let after = labels(Some(new));
-    let value = |labels: Option<&'a serde_json::Map<String, Value>>, key: &str| labels.and_then(|l| l.get(key)).cloned();
+    let value =
+        |labels: Option<&'a serde_json::Map<String, Value>>, key: &str| labels.and_then(|l| l.get(key)).cloned();
     let keys = before.into_iter().chain(after).flat_map(|labels| labels.keys());
     keys.filter(|key| value(before, key) != value(after, key)).map(String::as_str).collect()
 }
@@ -164,7 +179,15 @@ mod tests {
         let ctx = test_context(User::new("system:node:n1", &["system:nodes"]));
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let resource = GroupResource::new("", resource);
-        let request = Request { operation, resource: &resource, subresource, namespace: "ns", name, old: old.as_ref(), ctx: &ctx };
+        let request = Request {
+            operation,
+            resource: &resource,
+            subresource,
+            namespace: "ns",
+            name,
+            old: old.as_ref(),
+            ctx: &ctx,
+        };
         restrict(&World::default(), &request, &object).map_err(|s| s.message)
     }
 

@@ -10,7 +10,8 @@ use super::{Operation, Request, Snapshot};
 /// How long a pod stays on a node that is not ready or not reachable.
 const TOLERATION_SECONDS: i64 = 300;
 /// Priority classes that exist before anyone has created them.
-const SYSTEM_CLASSES: [(&str, i64); 2] = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+const SYSTEM_CLASSES: [(&str, i64); 2] =
+    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
 pub(super) fn priority(snapshot: &dyn Snapshot, request: &Request<'_>, pod: &mut Value) -> Result<(), Status> {
     if !request.creates("", "pods") {
@@ -23,7 +24,11 @@ pub(super) fn priority(snapshot: &dyn Snapshot, request: &Request<'_>, pod: &mut
         let class = snapshot.get("scheduling.k8s.io", "priorityclasses", "", &name);
         let built_in = SYSTEM_CLASSES.iter().find(|(class, _)| *class == name).map(|(_, value)| *value);
         match (class, built_in) {
-            (Some(class), _) => (name, meta::i64_at(&class, &["value"]).unwrap_or(0), meta::str_at(&class, &["preemptionPolicy"]).to_owned()),
+            (Some(class), _) => (
+                name,
+                meta::i64_at(&class, &["value"]).unwrap_or(0),
+                meta::str_at(&class, &["preemptionPolicy"]).to_owned(),
+            ),
             (None, Some(value)) => (name, value, String::new()),
             (None, None) => return Err(request.forbidden(format!("no PriorityClass with name {name} was found"))),
         }
@@ -88,7 +93,9 @@ pub(super) fn runtime_class(snapshot: &dyn Snapshot, request: &Request<'_>, pod:
     if let Some(overhead) = meta::get(&class, &["overhead", "podFixed"]) {
         meta::set(pod, &["spec", "overhead"], overhead.clone());
     }
-    for (key, value) in meta::get(&class, &["scheduling", "nodeSelector"]).and_then(Value::as_object).into_iter().flatten() {
+    for (key, value) in
+        meta::get(&class, &["scheduling", "nodeSelector"]).and_then(Value::as_object).into_iter().flatten()
+    {
         meta::set(pod, &["spec", "nodeSelector", key], value.clone());
     }
     Ok(())
@@ -99,11 +106,15 @@ pub(super) fn default_storage_class(snapshot: &dyn Snapshot, request: &Request<'
     if !request.creates("", "persistentvolumeclaims") || !unset {
         return;
     }
-    const DEFAULT: [&str; 2] = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+    const DEFAULT: [&str; 2] =
+        ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
     let classes = snapshot.list("storage.k8s.io", "storageclasses", "");
-    let defaults = classes.iter().filter(|class| DEFAULT.iter().any(|key| meta::annotation(class, key) == Some("true")));
+    let defaults =
+        classes.iter().filter(|class| DEFAULT.iter().any(|key| meta::annotation(class, key) == Some("true")));
     // The newest default wins, then the first by name.
-    let chosen = defaults.min_by_key(|class| (Reverse(meta::creation_timestamp(class).unwrap_or("").to_owned()), meta::name(class).to_owned()));
+    let chosen = defaults.min_by_key(|class| {
+        (Reverse(meta::creation_timestamp(class).unwrap_or("").to_owned()), meta::name(class).to_owned())
+    });
     if let Some(class) = chosen {
         meta::set(claim, &["spec", "storageClassName"], meta::name(class).into());
     }
@@ -118,8 +129,15 @@ mod tests {
 
     fn run(world: &World, mut pod: Value) -> Result<Value, String> {
         let (ctx, resource) = (test_context(User::default()), GroupResource::new("", "pods"));
-        let request =
-            Request { operation: Operation::Create, resource: &resource, subresource: "", namespace: "ns", name: "p", old: None, ctx: &ctx };
+        let request = Request {
+            operation: Operation::Create,
+            resource: &resource,
+            subresource: "",
+            namespace: "ns",
+            name: "p",
+            old: None,
+            ctx: &ctx,
+        };
         toleration_seconds(&request, &mut pod);
         priority(world, &request, &mut pod).map(|()| pod).map_err(|status| status.message)
     }
@@ -128,12 +146,19 @@ mod tests {
     fn pods_get_priority_and_tolerations() {
         let world = World::default()
             .with("scheduling.k8s.io/priorityclasses//high", json!({"metadata": {"name": "high"}, "value": 9}))
-            .with("scheduling.k8s.io/priorityclasses//std", json!({"metadata": {"name": "std"}, "value": 3, "globalDefault": true}));
+            .with(
+                "scheduling.k8s.io/priorityclasses//std",
+                json!({"metadata": {"name": "std"}, "value": 3, "globalDefault": true}),
+            );
         let pod = run(&world, json!({"spec": {}})).expect("admitted");
         assert_eq!((&pod["spec"]["priority"], &pod["spec"]["priorityClassName"]), (&json!(3), &json!("std")));
         assert_eq!(pod["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
-        let pod = run(&world, json!({"spec": {"priorityClassName": "high", "tolerations": [{"operator": "Exists"}]}})).expect("admitted");
-        assert_eq!((&pod["spec"]["priority"], pod["spec"]["tolerations"].as_array().map(Vec::len)), (&json!(9), Some(1)));
+        let pod = run(&world, json!({"spec": {"priorityClassName": "high", "tolerations": [{"operator": "Exists"}]}}))
+            .expect("admitted");
+        assert_eq!(
+            (&pod["spec"]["priority"], pod["spec"]["tolerations"].as_array().map(Vec::len)),
+            (&json!(9), Some(1))
+        );
         assert!(run(&world, json!({"spec": {"priorityClassName": "nope"}})).is_err());
         assert!(run(&world, json!({"spec": {"priority": 7}})).is_err());
         assert_eq!(run(&World::default(), json!({"spec": {}})).expect("admitted")["spec"]["priority"], json!(0));

@@ -28,13 +28,21 @@ pub fn required_rights(request: &Request<'_>, object: &Value) -> Vec<Right> {
     let old = request.old.unwrap_or(&Value::Null);
     let verb = match request.subresource {
         "approval" => "approve",
-        "status" if meta::get(old, &["status", "certificate"]) != meta::get(object, &["status", "certificate"]) => "sign",
+        "status" if meta::get(old, &["status", "certificate"]) != meta::get(object, &["status", "certificate"]) => {
+            "sign"
+        }
         _ => return Vec::new(),
     };
     let signer = meta::str_at(old, &["spec", "signerName"]).to_owned();
     let domain = signer.split('/').next().unwrap_or("");
     let refusal = format!("user not permitted to {verb} requests with signerName {signer:?}");
-    vec![Right { verb, api_group: "certificates.k8s.io", resource: "signers", names: vec![signer.clone(), format!("{domain}/*")], refusal }]
+    vec![Right {
+        verb,
+        api_group: "certificates.k8s.io",
+        resource: "signers",
+        names: vec![signer.clone(), format!("{domain}/*")],
+        refusal,
+    }]
 }
 
 #[cfg(test)]

@@ -21,7 +21,9 @@ pub(super) fn admit(snapshot: &dyn Snapshot, request: &Request<'_>, pod: &mut Va
     meta::set(pod, &["spec", "serviceAccount"], name.as_str().into());
     let Some(account) = snapshot.get("", "serviceaccounts", request.namespace, &name) else {
         let namespace = request.namespace;
-        return Err(request.forbidden(format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found")));
+        return Err(request.forbidden(format!(
+            "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
+        )));
     };
     let own = meta::get(pod, &["spec", "automountServiceAccountToken"]).and_then(Value::as_bool);
     let of_account = account.get("automountServiceAccountToken").and_then(Value::as_bool);
@@ -81,8 +83,15 @@ mod tests {
 
     fn run(world: &World, mut pod: Value) -> Result<Value, String> {
         let (ctx, resource) = (test_context(User::default()), GroupResource::new("", "pods"));
-        let request =
-            Request { operation: Operation::Create, resource: &resource, subresource: "", namespace: "ns", name: "p", old: None, ctx: &ctx };
+        let request = Request {
+            operation: Operation::Create,
+            resource: &resource,
+            subresource: "",
+            namespace: "ns",
+            name: "p",
+            old: None,
+            ctx: &ctx,
+        };
         admit(world, &request, &mut pod).map(|()| pod).map_err(|status| status.message)
     }
 
@@ -95,7 +104,8 @@ mod tests {
         assert_eq!(volume["name"], pod["spec"]["containers"][0]["volumeMounts"][0]["name"]);
         assert_eq!(volume["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"], json!(3607));
         assert_eq!(pod["spec"]["imagePullSecrets"], json!([{"name": "s"}]));
-        let bare = run(&world, json!({"spec": {"automountServiceAccountToken": false, "containers": [{"name": "c"}]}})).expect("admitted");
+        let bare = run(&world, json!({"spec": {"automountServiceAccountToken": false, "containers": [{"name": "c"}]}}))
+            .expect("admitted");
         assert!(bare["spec"].get("volumes").is_none());
         assert_eq!(
             run(&World::default(), json!({"spec": {}})),

@@ -16,7 +16,9 @@ pub fn service(object: &mut Value) {
         "None" => {
             meta::remove(spec, &["sessionAffinityConfig"]);
         }
-        _ => absent(child(child(spec, "sessionAffinityConfig"), "clientIP"), "timeoutSeconds", CLIENT_IP_TIMEOUT_SECONDS),
+        _ => {
+            absent(child(child(spec, "sessionAffinityConfig"), "clientIP"), "timeoutSeconds", CLIENT_IP_TIMEOUT_SECONDS)
+        }
     }
     empty(spec, "type", "ClusterIP");
     for port in items(spec, "ports") {

@@ -80,14 +80,17 @@ fn container(container: &mut Value, host_network: bool) {
         }
     }
     for hook in ["postStart", "preStop"] {
-        if let Some(get) = container.get_mut("lifecycle").and_then(|l| l.get_mut(hook)).and_then(|h| existing(h, "httpGet")) {
+        if let Some(get) =
+            container.get_mut("lifecycle").and_then(|l| l.get_mut(hook)).and_then(|h| existing(h, "httpGet"))
+        {
             http_get(get);
         }
     }
 }
 
 fn probe(probe: &mut Value) {
-    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         if meta::i64_at(probe, &[key]).unwrap_or(0) == 0 {
             probe[key] = value.into();
         }
@@ -115,7 +118,9 @@ fn wants_latest(image: &str) -> bool {
 }
 
 fn requests_from_limits(container: &mut Value) {
-    let Some(limits) = meta::get(container, &["resources", "limits"]).and_then(Value::as_object).cloned() else { return };
+    let Some(limits) = meta::get(container, &["resources", "limits"]).and_then(Value::as_object).cloned() else {
+        return;
+    };
     let requests = child(child(container, "resources"), "requests");
     for (name, quantity) in limits {
         absent(requests, &name, quantity);

@@ -156,7 +156,10 @@ mod tests {
     fn deployments_roll_by_quarters() {
         let mut object = json!({"spec": {"selector": {}, "template": {}}});
         deployment(&mut object);
-        assert_eq!(object["spec"]["strategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}));
+        assert_eq!(
+            object["spec"]["strategy"],
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
+        );
         assert_eq!(object["spec"]["progressDeadlineSeconds"], json!(600));
         assert_eq!(object["spec"]["template"]["spec"]["restartPolicy"], json!("Always"));
         let mut recreate = json!({"spec": {"strategy": {"type": "Recreate"}}});

@@ -9,8 +9,17 @@ use super::fieldset::{FieldSet, Walk, children, item_element, walk_field};
 use crate::context::RequestContext;
 
 /// Metadata that nobody owns.
-const UNOWNED_METADATA: [&str; 9] =
-    ["name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion", "generateName"];
+const UNOWNED_METADATA: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "generateName",
+];
 
 /// Who writes, and where.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +104,13 @@ fn owned_part(object: &Value) -> Value {
 
 /// Records who owns what after a create, PUT or PATCH. `old` is `None` for creates. The managed fields of `new` as sent
 /// are ignored.
-pub fn track_update(gvk: &GroupVersionKind, new: &mut Value, old: Option<&Value>, writer: Writer<'_>, ctx: &RequestContext) {
+pub fn track_update(
+    gvk: &GroupVersionKind,
+    new: &mut Value,
+    old: Option<&Value>,
+    writer: Writer<'_>,
+    ctx: &RequestContext,
+) {
     let walk = walk_of(gvk);
     let empty = json!({});
     let before = old.unwrap_or(&empty);
@@ -179,10 +194,11 @@ pub fn apply(
         entries[i].fields = entries[i].fields.difference(&fields);
     }
     // What the applier no longer states goes, unless someone else wants it.
-    let others = entries.iter().filter(|entry| !mine(entry)).fold(FieldSet::default(), |all, entry| all.union(&entry.fields));
+    let others =
+        entries.iter().filter(|entry| !mine(entry)).fold(FieldSet::default(), |all, entry| all.union(&entry.fields));
     let dropped = previous.difference(&stated).difference(&others);
     prune(&mut merged, &dropped, &stated.union(&others), walk);
-    let position = entries.iter().position(|entry| mine(entry));
+    let position = entries.iter().position(mine);
     let unchanged = stated == previous && owned_part(&merged) == owned_part(&base);
     let time = match position.filter(|_| unchanged) {
         Some(i) => entries[i].time.clone(),
@@ -217,7 +233,11 @@ fn conflict(conflicts: &[(&Entry, FieldSet)]) -> Status {
         }
         let paths = fields.paths();
         for path in &paths {
-            causes.push(Cause { reason: "FieldManagerConflict".into(), message: format!("conflict with {who}"), field: path.clone() });
+            causes.push(Cause {
+                reason: "FieldManagerConflict".into(),
+                message: format!("conflict with {who}"),
+                field: path.clone(),
+            });
         }
         groups.push(match paths.as_slice() {
             [one] => format!("conflict with {who}: {one}"),
@@ -252,7 +272,8 @@ fn merge(live: &Value, config: &Value, walk: Walk) -> Value {
             let stated: Vec<String> = config.iter().map(|item| item_element(walk, item)).collect();
             let mut rest = config.iter().zip(&stated).peekable();
             let mut merged = Vec::with_capacity(live.len() + config.len());
-            let find = |element: &str| live.iter().find(|item| item_element(walk, item) == element).unwrap_or(&Value::Null);
+            let find =
+                |element: &str| live.iter().find(|item| item_element(walk, item) == element).unwrap_or(&Value::Null);
             for item in live {
                 let element = item_element(walk, item);
                 if !stated.contains(&element) {
@@ -345,7 +366,10 @@ mod tests {
     fn conflicts_are_named_and_force_takes() {
         let live = run(None, &deployment(1, "x"), "one", false).expect("created");
         let status = run(Some(&live), &deployment(2, "x"), "two", false).expect_err("owned");
-        assert_eq!((status.code, status.message.as_str()), (409, "Apply failed with 1 conflict: conflict with \"one\": .spec.replicas"));
+        assert_eq!(
+            (status.code, status.message.as_str()),
+            (409, "Apply failed with 1 conflict: conflict with \"one\": .spec.replicas")
+        );
         assert!(run(Some(&live), &deployment(1, "x"), "two", false).is_ok(), "agreement is no conflict");
         let taken = run(Some(&live), &deployment(2, "x"), "two", true).expect("forced");
         assert_eq!(taken["spec"]["replicas"], json!(2));

@@ -189,10 +189,10 @@ impl FieldSet {
     /// Paths of this set that are not in the other.
     pub fn difference(&self, other: &Self) -> Self {
         self.filtered(|key, node| {
-            other.0.get(key).map_or_else(|| node.clone(), |o| Node {
-                member: node.member && !o.member,
-                below: node.below.difference(&o.below),
-            })
+            other.0.get(key).map_or_else(
+                || node.clone(),
+                |o| Node { member: node.member && !o.member, below: node.below.difference(&o.below) },
+            )
         })
     }
 
@@ -252,7 +252,8 @@ mod tests {
 
     #[test]
     fn sets_survive_their_written_form() {
-        let fields = json!({"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}}}, "f:replicas": {}}});
+        let fields =
+            json!({"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}}}, "f:replicas": {}}});
         let set = FieldSet::from_value(&fields);
         assert_eq!(set.to_value(), fields);
         assert_eq!(

@@ -13,7 +13,8 @@ pub fn json_patch(object: &Value, patch: &Value) -> Result<Value, PatchError> {
     if count > JSON_PATCH_OPERATIONS_MAX {
         return Err(PatchError::TooManyOperations(count));
     }
-    let patch: json_patch::Patch = serde_json::from_value(patch.clone()).map_err(|e| PatchError::Malformed(e.to_string()))?;
+    let patch: json_patch::Patch =
+        serde_json::from_value(patch.clone()).map_err(|e| PatchError::Malformed(e.to_string()))?;
     let mut patched = object.clone();
     json_patch::patch(&mut patched, &patch.0).map_err(|e| PatchError::DoesNotApply(e.to_string()))?;
     Ok(patched)

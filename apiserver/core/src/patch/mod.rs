@@ -67,7 +67,9 @@ impl PatchError {
     pub fn to_status(&self) -> Status {
         match self {
             Self::Malformed(message) => Status::bad_request(message.clone()),
-            Self::DoesNotApply(_) => Status::failure(422, "Invalid", "the server rejected our request due to an error in our request"),
+            Self::DoesNotApply(_) => {
+                Status::failure(422, "Invalid", "the server rejected our request due to an error in our request")
+            }
             Self::TooManyOperations(_) => Status::request_entity_too_large(&self.to_string()),
         }
     }

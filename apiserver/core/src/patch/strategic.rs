@@ -88,7 +88,8 @@ fn retain_keys(original: &mut Object, patch: &Object, retain: &Value) -> Result<
         return malformed("invalid patch format of retainKeys list: not a list".into());
     };
     let kept: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
-    let stray = patch.iter().find(|(key, value)| !key.starts_with('$') && !value.is_null() && !kept.contains(&key.as_str()));
+    let stray =
+        patch.iter().find(|(key, value)| !key.starts_with('$') && !value.is_null() && !kept.contains(&key.as_str()));
     if let Some((key, _)) = stray {
         return malformed(format!("invalid patch format of retainKeys list: {key} is changed but not retained"));
     }
@@ -213,9 +214,17 @@ fn merge_list(
 
 /// Items named in the wanted order follow it; the others keep their place among them as far as the original tells,
 /// and come last where it does not (`strategicpatch.mergeSortedSlice`).
-fn ordered(merged: Vec<Value>, wanted: &[Value], original: &[Value], key_of: impl Fn(&Value) -> Option<Value>) -> Vec<Value> {
-    let place = |list: &[Value], item: &Value| list.iter().position(|other| key_of(other).is_some() && key_of(other) == key_of(item));
-    let (mut named, mut others): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|item| place(wanted, item).is_some());
+fn ordered(
+    merged: Vec<Value>,
+    wanted: &[Value],
+    original: &[Value],
+    key_of: impl Fn(&Value) -> Option<Value>,
+) -> Vec<Value> {
+    let place = |list: &[Value], item: &Value| {
+        list.iter().position(|other| key_of(other).is_some() && key_of(other) == key_of(item))
+    };
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|item| place(wanted, item).is_some());
     named.sort_by_key(|item| place(wanted, item));
     others.sort_by_key(|item| place(original, item).unwrap_or(usize::MAX));
     let mut out = Vec::with_capacity(named.len() + others.len());
@@ -256,7 +265,9 @@ mod tests {
         );
         assert_eq!(
             pod(object.clone(), containers(json!([{"name": "c", "image": "3"}]))),
-            Ok(containers(json!([{"name": "c", "image": "3"}, {"name": "a", "image": "1"}, {"name": "b", "image": "1"}])))
+            Ok(containers(
+                json!([{"name": "c", "image": "3"}, {"name": "a", "image": "1"}, {"name": "b", "image": "1"}])
+            ))
         );
         assert_eq!(
             pod(object.clone(), containers(json!([{"name": "a", "$patch": "delete"}]))),
@@ -287,7 +298,8 @@ mod tests {
     fn other_lists_are_replaced_and_nulls_delete() {
         let object = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"containers": [{"name": "a", "args": ["x", "y"]}]}});
         let patch = json!({"metadata": {"labels": {"a": null, "c": null}}, "spec": {"containers": [{"name": "a", "args": ["z"]}]}});
-        let expected = json!({"metadata": {"labels": {"b": "2"}}, "spec": {"containers": [{"name": "a", "args": ["z"]}]}});
+        let expected =
+            json!({"metadata": {"labels": {"b": "2"}}, "spec": {"containers": [{"name": "a", "args": ["z"]}]}});
         assert_eq!(pod(object, patch), Ok(expected));
     }
 
@@ -296,12 +308,18 @@ mod tests {
         let gvk = GroupVersionKind::new("apps", "v1", "Deployment");
         let object = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
         let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
-        assert_eq!(strategic_merge_patch(&gvk, &object, &patch), Ok(json!({"spec": {"strategy": {"type": "Recreate"}}})));
+        assert_eq!(
+            strategic_merge_patch(&gvk, &object, &patch),
+            Ok(json!({"spec": {"strategy": {"type": "Recreate"}}}))
+        );
     }
 
     #[test]
     fn unknown_directives_are_refused() {
         assert!(pod(json!({}), json!({"spec": {"$patch": "explode"}})).is_err());
-        assert_eq!(pod(json!({"spec": {"a": 1}}), json!({"spec": {"$patch": "replace", "b": 2}})), Ok(json!({"spec": {"b": 2}})));
+        assert_eq!(
+            pod(json!({"spec": {"a": 1}}), json!({"spec": {"$patch": "replace", "b": 2}})),
+            Ok(json!({"spec": {"b": 2}}))
+        );
     }
 }

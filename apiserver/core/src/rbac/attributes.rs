@@ -43,13 +43,24 @@ impl<'a> Attributes<'a> {
     }
 
     /// Of a question about a resource.
-    pub fn of_resource(user: &'a User, verb: &'a str, api_group: &'a str, resource: &'a str, namespace: &'a str, name: &'a str) -> Self {
+    pub fn of_resource(
+        user: &'a User,
+        verb: &'a str,
+        api_group: &'a str,
+        resource: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Self {
         Self { user, verb, resource_request: true, namespace, api_group, resource, subresource: "", name, path: "" }
     }
 
     /// `resource` or `resource/subresource`.
     pub fn combined_resource(&self) -> String {
-        if self.subresource.is_empty() { self.resource.to_owned() } else { format!("{}/{}", self.resource, self.subresource) }
+        if self.subresource.is_empty() {
+            self.resource.to_owned()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
     }
 }
 
@@ -104,7 +115,10 @@ mod tests {
     fn refusals_read_as_upstream() {
         let user = User::new("x", &[]);
         let a = Attributes::of_resource(&user, "list", "", "pods", "y", "");
-        assert_eq!(forbidden_message(&a, ""), r#"User "x" cannot list resource "pods" in API group "" in the namespace "y""#);
+        assert_eq!(
+            forbidden_message(&a, ""),
+            r#"User "x" cannot list resource "pods" in API group "" in the namespace "y""#
+        );
         let a = Attributes { subresource: "status", ..Attributes::of_resource(&user, "patch", "", "nodes", "", "n") };
         assert_eq!(
             forbidden_message(&a, "why"),

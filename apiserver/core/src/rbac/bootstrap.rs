@@ -31,7 +31,11 @@ pub fn objects() -> Vec<Value> {
 
 /// The rules of `system:node`, which the node authorizer grants after its own checks.
 pub fn node_rules() -> Vec<Rule> {
-    parse_roles(CLUSTER_ROLES).into_iter().find(|role| role.name == "system:node").map(|role| role.rules).unwrap_or_default()
+    parse_roles(CLUSTER_ROLES)
+        .into_iter()
+        .find(|role| role.name == "system:node")
+        .map(|role| role.rules)
+        .unwrap_or_default()
 }
 
 /// The rules an aggregated ClusterRole collects from `roles` (`None`: the role does not aggregate). Duplicates are
@@ -44,7 +48,8 @@ pub fn aggregate(role: &Value, roles: &[Value]) -> Option<Vec<Value>> {
             labels.is_some_and(|l| !l.is_empty() && l.iter().all(|(k, v)| meta::label(other, k) == v.as_str()))
         })
     };
-    let mut sources: Vec<&Value> = roles.iter().filter(|other| meta::name(other) != meta::name(role) && matches(other)).collect();
+    let mut sources: Vec<&Value> =
+        roles.iter().filter(|other| meta::name(other) != meta::name(role) && matches(other)).collect();
     sources.sort_by_key(|other| meta::name(other));
     let mut rules: Vec<Value> = Vec::new();
     for source in sources {
@@ -77,10 +82,20 @@ fn parse_roles(text: &str) -> Vec<RoleText> {
         let option = |key: &str| words.iter().find_map(|w| w.strip_prefix(key)).map(str::to_owned);
         match words.as_slice() {
             ["role", name, ..] => {
-                roles.push(RoleText { name: (*name).into(), aggregate_to: option("aggregate-to="), aggregate_from: None, rules: vec![] });
+                roles.push(RoleText {
+                    name: (*name).into(),
+                    aggregate_to: option("aggregate-to="),
+                    aggregate_from: None,
+                    rules: vec![],
+                });
             }
             ["aggregate", name, ..] => {
-                roles.push(RoleText { name: (*name).into(), aggregate_to: option("to="), aggregate_from: option("from="), rules: vec![] });
+                roles.push(RoleText {
+                    name: (*name).into(),
+                    aggregate_to: option("to="),
+                    aggregate_from: option("from="),
+                    rules: vec![],
+                });
             }
             _ => {
                 if let Some(role) = roles.last_mut() {
@@ -214,12 +229,19 @@ mod tests {
         objects().iter().for_each(|object| index.apply(object));
         let words: Vec<&str> = line.split(' ').collect();
         if words[1].starts_with('/') {
-            let asked = Attributes { resource_request: false, path: words[1], ..Attributes::of_resource(user, words[0], "", "", "", "") };
+            let asked = Attributes {
+                resource_request: false,
+                path: words[1],
+                ..Attributes::of_resource(user, words[0], "", "", "", "")
+            };
             return authorize(&index, &asked).is_allowed();
         }
         let (resource, subresource) = words[2].split_once('/').unwrap_or((words[2], ""));
         let group = words[1].trim_matches('-');
-        let asked = Attributes { subresource, ..Attributes::of_resource(user, words[0], group, resource, "kube-system", words.get(3).unwrap_or(&"")) };
+        let asked = Attributes {
+            subresource,
+            ..Attributes::of_resource(user, words[0], group, resource, "kube-system", words.get(3).unwrap_or(&""))
+        };
         authorize(&index, &asked).is_allowed()
     }
 
@@ -234,7 +256,9 @@ mod tests {
             }
         }
         let roles = objects();
-        let find = |kind: &str, name: &str| roles.iter().find(|o| meta::kind(o) == kind && meta::name(o) == name).expect("exists");
+        let find = |kind: &str, name: &str| {
+            roles.iter().find(|o| meta::kind(o) == kind && meta::name(o) == name).expect("exists")
+        };
         let view = find("ClusterRole", "view");
         let admin = find("ClusterRole", "admin");
         assert!(meta::list_at(view, &["rules"]).len() > 8);

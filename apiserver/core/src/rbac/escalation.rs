@@ -10,7 +10,8 @@ use crate::context::User;
 
 /// The rules of `wanted` that `held` does not cover, broken into single grants.
 pub fn covers(held: &[Rule], wanted: &[Rule]) -> Result<(), Vec<Rule>> {
-    let missing: Vec<Rule> = wanted.iter().flat_map(break_down).filter(|one| !held.iter().any(|rule| rule_covers(rule, one))).collect();
+    let missing: Vec<Rule> =
+        wanted.iter().flat_map(break_down).filter(|one| !held.iter().any(|rule| rule_covers(rule, one))).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing) }
 }
 
@@ -33,7 +34,9 @@ fn break_down(rule: &Rule) -> Vec<Rule> {
                     out.push(one);
                     continue;
                 }
-                out.extend(rule.resource_names.iter().map(|name| Rule { resource_names: vec![name.clone()], ..one.clone() }));
+                out.extend(
+                    rule.resource_names.iter().map(|name| Rule { resource_names: vec![name.clone()], ..one.clone() }),
+                );
             }
         }
     }
@@ -47,7 +50,8 @@ fn rule_covers(held: &Rule, one: &Rule) -> bool {
     }
     let (Some(group), Some(resource)) = (one.api_groups.first(), one.resources.first()) else { return verb_ok };
     let subresource = resource.split_once('/').map_or("", |(_, sub)| sub);
-    let names_ok = held.resource_names.is_empty() || one.resource_names.first().is_some_and(|name| held.resource_names.contains(name));
+    let names_ok = held.resource_names.is_empty()
+        || one.resource_names.first().is_some_and(|name| held.resource_names.contains(name));
     verb_ok && names_ok && held.matches_group(group) && held.matches_resource(resource, subresource)
 }
 
@@ -57,7 +61,8 @@ pub fn escalation_check(index: &RbacIndex, user: &User, new: &Value, old: Option
     let namespace = meta::namespace(new);
     let (verb, resource, name, wanted) = match meta::kind(new) {
         kind @ ("Role" | "ClusterRole") => {
-            let unchanged = old.is_some_and(|old| old["rules"] == new["rules"] && old["aggregationRule"] == new["aggregationRule"]);
+            let unchanged =
+                old.is_some_and(|old| old["rules"] == new["rules"] && old["aggregationRule"] == new["aggregationRule"]);
             if unchanged {
                 return Ok(());
             }

@@ -101,11 +101,17 @@ impl RbacIndex {
 
     /// Every rule that holds for `user` in `namespace` (empty: at cluster scope), with the binding it comes from. Stops
     /// when `visit` returns true.
-    fn visit_rules<'a>(&'a self, user: &User, namespace: &str, mut visit: impl FnMut(&'a Rule, &'a Binding, &Subject) -> bool) {
+    fn visit_rules<'a>(
+        &'a self,
+        user: &User,
+        namespace: &str,
+        mut visit: impl FnMut(&'a Rule, &'a Binding, &Subject) -> bool,
+    ) {
         let groups = user.groups.iter().map(|group| Subject::Group(group.clone()));
-        let account = user
-            .service_account()
-            .map(|(namespace, name)| Subject::ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() });
+        let account = user.service_account().map(|(namespace, name)| Subject::ServiceAccount {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        });
         for subject in std::iter::once(Subject::User(user.name.clone())).chain(account).chain(groups) {
             for key in self.by_subject.get(&subject).into_iter().flatten() {
                 let Some(binding) = self.bindings.get(key) else { continue };
@@ -147,7 +153,10 @@ fn read_binding(object: &Value) -> Binding {
             "Group" => Some(Subject::Group(name)),
             "ServiceAccount" => {
                 let own = meta::str_at(subject, &["namespace"]);
-                Some(Subject::ServiceAccount { namespace: if own.is_empty() { namespace.clone() } else { own.to_owned() }, name })
+                Some(Subject::ServiceAccount {
+                    namespace: if own.is_empty() { namespace.clone() } else { own.to_owned() },
+                    name,
+                })
             }
             _ => None,
         }

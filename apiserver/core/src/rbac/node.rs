@@ -57,7 +57,10 @@ impl NodeGraph {
 
     /// Takes over a PersistentVolume.
     pub fn apply_volume(&mut self, volume: &Value) {
-        let claim = (meta::str_at(volume, &["spec", "claimRef", "namespace"]), meta::str_at(volume, &["spec", "claimRef", "name"]));
+        let claim = (
+            meta::str_at(volume, &["spec", "claimRef", "namespace"]),
+            meta::str_at(volume, &["spec", "claimRef", "name"]),
+        );
         if claim.1.is_empty() {
             self.volumes.remove(meta::name(volume));
         } else {
@@ -72,7 +75,8 @@ impl NodeGraph {
 
     /// Takes over a VolumeAttachment.
     pub fn apply_attachment(&mut self, attachment: &Value) {
-        self.attachments.insert(meta::name(attachment).to_owned(), meta::str_at(attachment, &["spec", "nodeName"]).to_owned());
+        self.attachments
+            .insert(meta::name(attachment).to_owned(), meta::str_at(attachment, &["spec", "nodeName"]).to_owned());
     }
 
     /// Forgets a VolumeAttachment.
@@ -158,7 +162,9 @@ pub fn authorize_node(graph: &NodeGraph, node_rules: &[Rule], asked: &Attributes
         match (asked.api_group, asked.resource) {
             ("", "secrets") => return read_needed(graph, node, asked, "secrets"),
             ("", "configmaps") => return read_needed(graph, node, asked, "configmaps"),
-            ("", "persistentvolumeclaims") if asked.subresource == "status" => return status_of_needed(graph, node, asked),
+            ("", "persistentvolumeclaims") if asked.subresource == "status" => {
+                return status_of_needed(graph, node, asked);
+            }
             ("", "persistentvolumeclaims") => return get_needed(graph, node, asked, "persistentvolumeclaims"),
             ("", "persistentvolumes") => return get_needed(graph, node, asked, "persistentvolumes"),
             ("storage.k8s.io", "volumeattachments") => return get_needed(graph, node, asked, "volumeattachments"),
@@ -167,11 +173,17 @@ pub fn authorize_node(graph: &NodeGraph, node_rules: &[Rule], asked: &Attributes
             ("", "serviceaccounts") => return get_needed(graph, node, asked, "serviceaccounts"),
             ("coordination.k8s.io", "leases") => return lease(node, asked),
             ("storage.k8s.io", "csinodes") => return own_csi_node(node, asked),
-            ("", "nodes") if asked.subresource.is_empty() || asked.subresource == "status" => return own_node(node, asked),
+            ("", "nodes") if asked.subresource.is_empty() || asked.subresource == "status" => {
+                return own_node(node, asked);
+            }
             _ => {}
         }
     }
-    if node_rules.iter().any(|rule| rule.allows(asked)) { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) }
+    if node_rules.iter().any(|rule| rule.allows(asked)) {
+        Decision::Allow(String::new())
+    } else {
+        Decision::NoOpinion(String::new())
+    }
 }
 
 fn no(reason: String) -> Decision {
@@ -271,7 +283,9 @@ mod tests {
             "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "s1"}}}], "envFrom": [{"configMapRef": {"name": "c1"}}]}],
             "volumes": [{"projected": {"sources": [{"configMap": {"name": "kube-root-ca.crt"}}]}},
                         {"persistentVolumeClaim": {"claimName": "claim"}}]}}));
-        graph.apply_volume(&json!({"metadata": {"name": "pv"}, "spec": {"claimRef": {"namespace": "ns", "name": "claim"}}}));
+        graph.apply_volume(
+            &json!({"metadata": {"name": "pv"}, "spec": {"claimRef": {"namespace": "ns", "name": "claim"}}}),
+        );
         graph
     }
 
@@ -281,7 +295,8 @@ mod tests {
         let mut next = || words.next().unwrap_or("").trim_matches('-');
         let (verb, group, resource, namespace, name) = (next(), next(), next(), next(), next());
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        let asked = Attributes { subresource, ..Attributes::of_resource(&user, verb, group, resource, namespace, name) };
+        let asked =
+            Attributes { subresource, ..Attributes::of_resource(&user, verb, group, resource, namespace, name) };
         authorize_node(&graph(), &super::super::bootstrap::node_rules(), &asked).is_allowed()
     }
 
@@ -298,7 +313,9 @@ mod tests {
             assert!(ask("n1", line), "{line}");
             assert!(!ask("n2", line), "another node: {line}");
         }
-        for line in ["list - secrets ns -", "update - secrets ns s1", "get - secrets ns other", "delete - configmaps ns c1"] {
+        for line in
+            ["list - secrets ns -", "update - secrets ns s1", "get - secrets ns other", "delete - configmaps ns c1"]
+        {
             assert!(!ask("n1", line), "{line}");
         }
     }

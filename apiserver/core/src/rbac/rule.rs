@@ -27,7 +27,8 @@ const FIELDS: [&str; 5] = ["apiGroups", "nonResourceURLs", "resourceNames", "res
 impl Rule {
     /// Reads a rule object.
     pub fn from_value(rule: &Value) -> Self {
-        let strings = |key: &str| meta::list_at(rule, &[key]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let strings =
+            |key: &str| meta::list_at(rule, &[key]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
         Self {
             api_groups: strings(FIELDS[0]),
             non_resource_urls: strings(FIELDS[1]),
@@ -88,7 +89,9 @@ impl Rule {
     /// The path alone.
     pub fn matches_url(&self, path: &str) -> bool {
         self.non_resource_urls.iter().any(|rule| {
-            rule == "*" || rule == path || rule.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix.trim_end_matches('*')))
+            rule == "*"
+                || rule == path
+                || rule.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix.trim_end_matches('*')))
         })
     }
 }
@@ -138,7 +141,11 @@ mod tests {
 
     #[test]
     fn urls_match_by_prefix() {
-        let rule = Rule { non_resource_urls: vec!["/api/*".into(), "/version".into()], verbs: vec!["get".into()], ..Rule::default() };
+        let rule = Rule {
+            non_resource_urls: vec!["/api/*".into(), "/version".into()],
+            verbs: vec!["get".into()],
+            ..Rule::default()
+        };
         assert!(rule.matches_url("/api/v1") && rule.matches_url("/version") && !rule.matches_url("/versions"));
         assert_eq!(rule.to_string(), r#"{NonResourceURLs:["/api/*", "/version"], Verbs:["get"]}"#);
         assert_eq!(Rule::from_value(&rule.to_value()), rule);

@@ -108,7 +108,8 @@ fn already_deleting(object: &Value, mut marked: Value, options: &DeleteOptions) 
         if seconds == 0 && no_finalizers {
             return Deletion::DeleteNow;
         }
-        let was = meta::deletion_timestamp(object).and_then(|t| time::parse_time(t).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let was =
+            meta::deletion_timestamp(object).and_then(|t| time::parse_time(t).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
         let at = was.checked_sub(SignedDuration::from_secs(current - seconds)).unwrap_or(was);
         set_deletion(&mut marked, at, seconds);
         return Deletion::MarkAndUpdate(marked);
@@ -180,14 +181,19 @@ mod tests {
 
     #[test]
     fn pods_without_node_and_other_kinds_go_at_once() {
-        assert_eq!(run("Pod", &json!({"metadata": {"name": "p"}, "spec": {}}), DeleteOptions::default()), Deletion::DeleteNow);
+        assert_eq!(
+            run("Pod", &json!({"metadata": {"name": "p"}, "spec": {}}), DeleteOptions::default()),
+            Deletion::DeleteNow
+        );
         assert_eq!(run("ConfigMap", &json!({"metadata": {"name": "c"}}), grace(30)), Deletion::DeleteNow);
     }
 
     #[test]
     fn finalizers_and_dependents_keep_the_object() {
         let object = json!({"metadata": {"name": "c", "finalizers": ["a/b"]}});
-        let Deletion::MarkAndUpdate(marked) = run("ConfigMap", &object, DeleteOptions::default()) else { panic!("marked") };
+        let Deletion::MarkAndUpdate(marked) = run("ConfigMap", &object, DeleteOptions::default()) else {
+            panic!("marked")
+        };
         assert_eq!(meta::deletion_grace_period_seconds(&marked), Some(0));
         let row = Row::new(GroupVersionKind::new("", "v1", "ConfigMap"), "configmaps", true, StatusRule::Plain);
         assert!(!completes_deletion(&row, &marked));
@@ -203,7 +209,8 @@ mod tests {
 
     #[test]
     fn namespaces_terminate_until_finalized() {
-        let ns = json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+        let ns =
+            json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
         let Deletion::MarkAndUpdate(marked) = run("Namespace", &ns, DeleteOptions::default()) else { panic!("marked") };
         assert_eq!(meta::str_at(&marked, &["status", "phase"]), "Terminating");
         assert_eq!(run("Namespace", &marked, DeleteOptions::default()), Deletion::Pending);

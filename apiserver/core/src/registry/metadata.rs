@@ -45,7 +45,11 @@ pub fn validate_metadata(object: &Value, namespaced: bool, name_rule: fn(&str) -
         let place = path.child("finalizers");
         errors.extend(name_rules::qualified_name(finalizer).into_iter().map(|p| Error::invalid(&place, finalizer, p)));
         if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
-            errors.push(Error::invalid(&place, finalizer, "name is neither a standard finalizer name nor is it fully qualified"));
+            errors.push(Error::invalid(
+                &place,
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
         }
     }
     errors
@@ -82,9 +86,12 @@ fn validate_owners(object: &Value, path: &Path) -> Vec<Error> {
     let mut controller: Option<&str> = None;
     for owner in meta::owner_references(object) {
         let (group, version) = owner.api_version.rsplit_once('/').unwrap_or(("", owner.api_version));
-        for (field, value, name) in
-            [("apiVersion", version, "version"), ("kind", owner.kind, "kind"), ("name", owner.name, "name"), ("uid", owner.uid, "uid")]
-        {
+        for (field, value, name) in [
+            ("apiVersion", version, "version"),
+            ("kind", owner.kind, "kind"),
+            ("name", owner.name, "name"),
+            ("uid", owner.uid, "uid"),
+        ] {
             if value.is_empty() {
                 errors.push(Error::invalid(&path.child(field), value, format!("{name} must not be empty")));
             }
@@ -145,16 +152,21 @@ mod tests {
 
     #[test]
     fn metadata_is_refused_where_upstream_refuses_it() {
-        check(json!({"metadata": {"name": "a", "namespace": "n", "labels": {"app": "web"}, "finalizers": ["x.com/y", "orphan"]}}), &[]);
+        check(
+            json!({"metadata": {"name": "a", "namespace": "n", "labels": {"app": "web"}, "finalizers": ["x.com/y", "orphan"]}}),
+            &[],
+        );
         check(json!({"metadata": {"namespace": "n"}}), &["metadata.name"]);
         check(json!({"metadata": {"name": "A_b"}}), &["metadata.name", "metadata.namespace"]);
-        check(json!({"metadata": {"name": "a", "namespace": "n", "labels": {"": "x", "a": "sp ace"}}}).clone(), &[
-            "metadata.labels", "metadata.labels", "metadata.labels",
-        ]);
+        check(
+            json!({"metadata": {"name": "a", "namespace": "n", "labels": {"": "x", "a": "sp ace"}}}).clone(),
+            &["metadata.labels", "metadata.labels", "metadata.labels"],
+        );
         check(json!({"metadata": {"name": "a", "namespace": "n", "finalizers": ["bare"]}}), &["metadata.finalizers"]);
-        check(json!({"metadata": {"name": "a", "namespace": "n", "generateName": "a-", "ownerReferences": [{"kind": "K", "name": "n", "uid": "u"}]}}), &[
-            "metadata.ownerReferences.apiVersion",
-        ]);
+        check(
+            json!({"metadata": {"name": "a", "namespace": "n", "generateName": "a-", "ownerReferences": [{"kind": "K", "name": "n", "uid": "u"}]}}),
+            &["metadata.ownerReferences.apiVersion"],
+        );
     }
 
     #[test]

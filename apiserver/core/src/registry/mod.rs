@@ -11,8 +11,8 @@ mod row;
 mod strategies;
 mod strategy;
 
-pub use metadata::{validate_metadata, validate_metadata_update};
 pub(crate) use metadata::validate_labels as labels_errors;
+pub use metadata::{validate_metadata, validate_metadata_update};
 pub use preconditions::{check_resource_version, check_update_preconditions};
 pub use row::Row;
 pub use strategies::strategy_of;

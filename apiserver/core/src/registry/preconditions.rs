@@ -35,7 +35,12 @@ pub fn check_update_preconditions(row: &Row, new: &Value, old: &Value) -> Result
 ///
 /// # Errors
 /// 409 when they do not hold.
-pub fn check_resource_version(row: &Row, object: &Value, uid: Option<&str>, version: Option<&str>) -> Result<(), Status> {
+pub fn check_resource_version(
+    row: &Row,
+    object: &Value,
+    uid: Option<&str>,
+    version: Option<&str>,
+) -> Result<(), Status> {
     if let Some(uid) = uid.filter(|uid| *uid != meta::uid(object)) {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(object));
         return Err(Status::conflict(&row.resource, meta::name(object), &why));

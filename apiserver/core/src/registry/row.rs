@@ -47,7 +47,13 @@ impl Row {
     ///
     /// # Errors
     /// 400 where the namespace contradicts the URL, 422 where validation fails.
-    pub fn before_create(&self, object: &mut Value, namespace: &str, ctx: &RequestContext, attempt: u64) -> Result<(), Status> {
+    pub fn before_create(
+        &self,
+        object: &mut Value,
+        namespace: &str,
+        ctx: &RequestContext,
+        attempt: u64,
+    ) -> Result<(), Status> {
         self.check_namespace(object, namespace)?;
         self.generate_name(object, ctx, attempt);
         meta::set_uid(object, &ctx.uid);
@@ -128,7 +134,9 @@ impl Row {
         }
         let own = meta::namespace(object);
         if !own.is_empty() && own != namespace {
-            return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
         }
         let namespace = namespace.to_owned();
         meta::set_namespace(object, &namespace);
@@ -274,7 +282,10 @@ mod tests {
         status["spec"]["x"] = json!(9);
         status["status"] = json!({"y": 4});
         row.before_update(&mut status, &old, "status").expect("valid");
-        assert_eq!((meta::generation(&status), &status["status"], &status["spec"]), (1, &json!({"y": 4}), &json!({"x": 1})));
+        assert_eq!(
+            (meta::generation(&status), &status["status"], &status["spec"]),
+            (1, &json!({"y": 4}), &json!({"x": 1}))
+        );
 
         let mut same = old.clone();
         row.before_update(&mut same, &old, "").expect("valid");

@@ -8,7 +8,13 @@ use crate::{defaults, validate};
 const D: Strategy = Strategy::DEFAULT;
 const SPEC: Strategy = Strategy { generation: GenerationRule::Spec, ..D };
 const CONTENT: Strategy = Strategy { generation: GenerationRule::Content, ..D };
-const RBAC: Strategy = Strategy { name: path_segment_name, default: defaults::rbac_binding, validate: validate::rbac, validate_update: validate::rbac_update, ..D };
+const RBAC: Strategy = Strategy {
+    name: path_segment_name,
+    default: defaults::rbac_binding,
+    validate: validate::rbac,
+    validate_update: validate::rbac_update,
+    ..D
+};
 
 /// The rules of a built-in kind.
 pub fn strategy_of(group: &str, kind: &str) -> &'static Strategy {
@@ -21,51 +27,52 @@ pub fn strategy_of(group: &str, kind: &str) -> &'static Strategy {
 
 fn core_strategy(kind: &str) -> &'static Strategy {
     match kind {
-        "Pod" => {
-            &Strategy {
-                default: defaults::pod,
-                prepare_create: validate::pod_prepare_create,
-                validate: validate::pod,
-                validate_update: validate::pod_update,
-                validate_status_update: validate::pod_status_update,
-                ..SPEC
-            }
+        "Pod" => &Strategy {
+            default: defaults::pod,
+            prepare_create: validate::pod_prepare_create,
+            validate: validate::pod,
+            validate_update: validate::pod_update,
+            validate_status_update: validate::pod_status_update,
+            ..SPEC
+        },
+        "Service" => &Strategy {
+            default: defaults::service,
+            name: name_rules::dns_1035_label,
+            validate: validate::service,
+            validate_update: validate::service_update,
+            ..D
+        },
+        "Namespace" => &Strategy {
+            default: defaults::namespace,
+            prepare_create: validate::namespace_prepare_create,
+            prepare_update: validate::namespace_prepare_update,
+            validate: validate::namespace,
+            name: name_rules::dns_label,
+            ..D
+        },
+        "Node" => {
+            &Strategy { default: defaults::node, validate: validate::node, validate_update: validate::node_update, ..D }
         }
-        "Service" => {
-            &Strategy {
-                default: defaults::service,
-                name: name_rules::dns_1035_label,
-                validate: validate::service,
-                validate_update: validate::service_update,
-                ..D
-            }
-        }
-        "Namespace" => {
-            &Strategy {
-                default: defaults::namespace,
-                prepare_create: validate::namespace_prepare_create,
-                prepare_update: validate::namespace_prepare_update,
-                validate: validate::namespace,
-                name: name_rules::dns_label,
-                ..D
-            }
-        }
-        "Node" => &Strategy { default: defaults::node, validate: validate::node, validate_update: validate::node_update, ..D },
         "ConfigMap" => &Strategy { validate: validate::config_map, validate_update: validate::config_map_update, ..D },
-        "Secret" => {
-            &Strategy { default: defaults::secret, validate: validate::secret, validate_update: validate::secret_update, ..D }
+        "Secret" => &Strategy {
+            default: defaults::secret,
+            validate: validate::secret,
+            validate_update: validate::secret_update,
+            ..D
+        },
+        "Endpoints" => {
+            &Strategy { default: defaults::endpoints, validate: validate::endpoints, create_on_update: true, ..D }
         }
-        "Endpoints" => &Strategy { default: defaults::endpoints, validate: validate::endpoints, create_on_update: true, ..D },
-        "PersistentVolume" => &Strategy { default: defaults::persistent_volume, prepare_create: validate::pending_phase, ..D },
-        "PersistentVolumeClaim" => {
-            &Strategy {
-                default: defaults::persistent_volume_claim,
-                prepare_create: validate::pending_phase,
-                validate: validate::persistent_volume_claim,
-                validate_update: validate::persistent_volume_claim_update,
-                ..D
-            }
+        "PersistentVolume" => {
+            &Strategy { default: defaults::persistent_volume, prepare_create: validate::pending_phase, ..D }
         }
+        "PersistentVolumeClaim" => &Strategy {
+            default: defaults::persistent_volume_claim,
+            prepare_create: validate::pending_phase,
+            validate: validate::persistent_volume_claim,
+            validate_update: validate::persistent_volume_claim_update,
+            ..D
+        },
         "Event" => &Strategy { default: defaults::event, create_on_update: true, ..D },
         "ReplicationController" => {
             &Strategy { default: defaults::replication_controller, validate: validate::replication_controller, ..SPEC }
@@ -79,48 +86,38 @@ fn core_strategy(kind: &str) -> &'static Strategy {
 
 fn workload_strategy(kind: &str) -> &'static Strategy {
     match kind {
-        "Deployment" => {
-            &Strategy {
-                default: defaults::deployment,
-                validate: validate::deployment,
-                validate_update: validate::selector_immutable,
-                ..SPEC
-            }
-        }
-        "ReplicaSet" => {
-            &Strategy {
-                default: defaults::replica_set,
-                validate: validate::replica_set,
-                validate_update: validate::selector_immutable,
-                ..SPEC
-            }
-        }
-        "StatefulSet" => {
-            &Strategy {
-                default: defaults::stateful_set,
-                validate: validate::stateful_set,
-                validate_update: validate::stateful_set_update,
-                ..SPEC
-            }
-        }
-        "DaemonSet" => {
-            &Strategy {
-                default: defaults::daemon_set,
-                validate: validate::daemon_set,
-                validate_update: validate::selector_immutable,
-                ..SPEC
-            }
-        }
+        "Deployment" => &Strategy {
+            default: defaults::deployment,
+            validate: validate::deployment,
+            validate_update: validate::selector_immutable,
+            ..SPEC
+        },
+        "ReplicaSet" => &Strategy {
+            default: defaults::replica_set,
+            validate: validate::replica_set,
+            validate_update: validate::selector_immutable,
+            ..SPEC
+        },
+        "StatefulSet" => &Strategy {
+            default: defaults::stateful_set,
+            validate: validate::stateful_set,
+            validate_update: validate::stateful_set_update,
+            ..SPEC
+        },
+        "DaemonSet" => &Strategy {
+            default: defaults::daemon_set,
+            validate: validate::daemon_set,
+            validate_update: validate::selector_immutable,
+            ..SPEC
+        },
         "ControllerRevision" => &Strategy { validate_update: validate::controller_revision_update, ..D },
-        "Job" => {
-            &Strategy {
-                default: defaults::job,
-                prepare_create: defaults::job_selector,
-                validate: validate::job,
-                validate_update: validate::job_update,
-                ..SPEC
-            }
-        }
+        "Job" => &Strategy {
+            default: defaults::job,
+            prepare_create: defaults::job_selector,
+            validate: validate::job,
+            validate_update: validate::job_update,
+            ..SPEC
+        },
         "CronJob" => &Strategy { default: defaults::cron_job, validate: validate::cron_job, ..SPEC },
         "HorizontalPodAutoscaler" => &Strategy { default: defaults::horizontal_pod_autoscaler, ..D },
         _ => &D,
@@ -133,36 +130,32 @@ fn other_strategy(group: &str, kind: &str) -> &'static Strategy {
         ("coordination.k8s.io", "Lease") => {
             &Strategy { validate: validate::lease, create_on_update: true, unconditional_update: false, ..D }
         }
-        ("discovery.k8s.io", "EndpointSlice") => {
-            &Strategy {
-                default: defaults::endpoint_slice,
-                validate: validate::endpoint_slice,
-                validate_update: validate::endpoint_slice_update,
-                ..CONTENT
-            }
-        }
-        ("certificates.k8s.io", "CertificateSigningRequest") => {
-            &Strategy {
-                default: defaults::certificate_signing_request,
-                prepare_create: validate::csr_prepare_create,
-                prepare_update: validate::csr_prepare_update,
-                validate: validate::csr,
-                ..D
-            }
-        }
+        ("discovery.k8s.io", "EndpointSlice") => &Strategy {
+            default: defaults::endpoint_slice,
+            validate: validate::endpoint_slice,
+            validate_update: validate::endpoint_slice_update,
+            ..CONTENT
+        },
+        ("certificates.k8s.io", "CertificateSigningRequest") => &Strategy {
+            default: defaults::certificate_signing_request,
+            prepare_create: validate::csr_prepare_create,
+            prepare_update: validate::csr_prepare_update,
+            validate: validate::csr,
+            ..D
+        },
         ("policy", "PodDisruptionBudget") => &Strategy { default: defaults::pod_disruption_budget, ..SPEC },
         ("networking.k8s.io", "Ingress") => &Strategy { default: defaults::ingress, ..SPEC },
         ("networking.k8s.io", "NetworkPolicy") => &Strategy { default: defaults::network_policy, ..SPEC },
         ("networking.k8s.io", "IPAddress") => &Strategy { name: |_| Vec::new(), ..D },
-        ("scheduling.k8s.io", "PriorityClass") => {
-            &Strategy {
-                default: defaults::priority_class,
-                validate: validate::priority_class,
-                validate_update: validate::priority_class_update,
-                ..D
-            }
+        ("scheduling.k8s.io", "PriorityClass") => &Strategy {
+            default: defaults::priority_class,
+            validate: validate::priority_class,
+            validate_update: validate::priority_class_update,
+            ..D
+        },
+        ("storage.k8s.io", "StorageClass") => {
+            &Strategy { default: defaults::storage_class, validate_update: validate::storage_class_update, ..D }
         }
-        ("storage.k8s.io", "StorageClass") => &Strategy { default: defaults::storage_class, validate_update: validate::storage_class_update, ..D },
         ("storage.k8s.io", "CSIDriver") => &Strategy { default: defaults::csi_driver, ..CONTENT },
         ("admissionregistration.k8s.io", _) => &Strategy { default: defaults::webhooks, ..CONTENT },
         ("flowcontrol.apiserver.k8s.io", _) => &Strategy { name: path_segment_name, ..SPEC },

@@ -97,7 +97,8 @@ fn clauses(header: &str) -> Vec<Clause<'_>> {
         .filter_map(|(order, text)| {
             let mut pieces = text.split(';').map(str::trim);
             let name = pieces.next().filter(|name| !name.is_empty())?;
-            let params: Vec<_> = pieces.filter_map(|p| p.split_once('=')).map(|(k, v)| (k.trim(), v.trim().trim_matches('"'))).collect();
+            let params: Vec<_> =
+                pieces.filter_map(|p| p.split_once('=')).map(|(k, v)| (k.trim(), v.trim().trim_matches('"'))).collect();
             let q = params.iter().find(|(k, _)| *k == "q").and_then(|(_, v)| v.parse::<f64>().ok()).unwrap_or(1.0);
             Some(Clause { name, params, quality: (q * 1000.0) as u32, order })
         })
@@ -109,7 +110,12 @@ fn clauses(header: &str) -> Vec<Clause<'_>> {
 
 /// Chooses the answer's form by the Accept header (empty or absent means JSON). `tables` tells whether this endpoint
 /// can render Tables and partial metadata.
-pub fn negotiate_output(accept: &str, pretty: Option<&str>, user_agent: &str, tables: bool) -> Result<Wanted, NegotiationError> {
+pub fn negotiate_output(
+    accept: &str,
+    pretty: Option<&str>,
+    user_agent: &str,
+    tables: bool,
+) -> Result<Wanted, NegotiationError> {
     let agent = user_agent.to_ascii_lowercase();
     let human = ["curl", "wget", "mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix));
     let pretty = pretty.map_or(human, |v| v != "false" && v != "0");
@@ -194,7 +200,10 @@ mod tests {
     fn kubectl_and_client_go_get_what_they_ask_for() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(out(kubectl), Ok((MediaType::Json, Transform::Table { version: "v1" })));
-        assert_eq!(out("application/vnd.kubernetes.protobuf,application/json"), Ok((MediaType::Protobuf, Transform::None)));
+        assert_eq!(
+            out("application/vnd.kubernetes.protobuf,application/json"),
+            Ok((MediaType::Protobuf, Transform::None))
+        );
         assert_eq!(out("application/json;q=0.5, application/yaml"), Ok((MediaType::Yaml, Transform::None)));
         assert_eq!(out("*/*"), Ok((MediaType::Json, Transform::None)));
         assert_eq!(out(""), Ok((MediaType::Json, Transform::None)));

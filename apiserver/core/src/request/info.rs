@@ -199,7 +199,10 @@ mod tests {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let i = RequestInfo::new(method, path, &Query::parse(query));
         let got = if i.is_resource {
-            format!("{} {}/{} ns={} {}/{} {}", i.verb, i.api_group, i.api_version, i.namespace, i.resource, i.subresource, i.name)
+            format!(
+                "{} {}/{} ns={} {}/{} {}",
+                i.verb, i.api_group, i.api_version, i.namespace, i.resource, i.subresource, i.name
+            )
         } else {
             format!("{} {}", i.method_verb, i.path)
         };
@@ -219,7 +222,10 @@ mod tests {
         check("DELETE /api/v1/namespaces/other/pods", "deletecollection /v1 ns=other pods/ ");
         check("DELETE /api/v1/namespaces/other/pods/foo", "delete /v1 ns=other pods/ foo");
         check("PATCH /apis/apps/v1/namespaces/d/deployments/x/scale", "patch apps/v1 ns=d deployments/scale x");
-        check("POST /apis/rbac.authorization.k8s.io/v1/clusterroles", "create rbac.authorization.k8s.io/v1 ns= clusterroles/ ");
+        check(
+            "POST /apis/rbac.authorization.k8s.io/v1/clusterroles",
+            "create rbac.authorization.k8s.io/v1 ns= clusterroles/ ",
+        );
         check("GET /apis/apps/v1", "get /apis/apps/v1");
         check("GET /api/v1", "get /api/v1");
         check("GET /healthz", "get /healthz");

@@ -4,6 +4,10 @@ mod accept;
 mod info;
 mod options;
 
-pub use accept::{MediaType, NegotiationError, Transform, Wanted, negotiate_discovery, negotiate_input, negotiate_output};
+pub use accept::{
+    MediaType, NegotiationError, Transform, Wanted, negotiate_discovery, negotiate_input, negotiate_output,
+};
 pub use info::{RequestInfo, Verb};
-pub use options::{DeleteOptions, FieldValidation, ListOptions, OptionsError, Propagation, Query, ResourceVersionMatch, WriteOptions};
+pub use options::{
+    DeleteOptions, FieldValidation, ListOptions, OptionsError, Propagation, Query, ResourceVersionMatch, WriteOptions,
+};

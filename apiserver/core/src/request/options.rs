@@ -221,14 +221,16 @@ impl ListOptions {
     }
 
     fn validate(&self) -> Result<(), OptionsError> {
-        let forbidden = |field, what: &str| Err(OptionsError::invalid("ListOptions", field, &format!("Forbidden: {what}")));
+        let forbidden =
+            |field, what: &str| Err(OptionsError::invalid("ListOptions", field, &format!("Forbidden: {what}")));
         if self.watch {
             if self.send_initial_events.is_some() {
                 return match self.resource_version_match {
                     Some(ResourceVersionMatch::NotOlderThan) => Ok(()),
-                    None => {
-                        forbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
-                    }
+                    None => forbidden(
+                        "resourceVersionMatch",
+                        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                    ),
                     Some(ResourceVersionMatch::Exact) => Err(OptionsError::invalid(
                         "ListOptions",
                         "resourceVersionMatch",
@@ -237,7 +239,10 @@ impl ListOptions {
                 };
             }
             if self.resource_version_match.is_some() {
-                return forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                return forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             return Ok(());
         }
@@ -246,13 +251,19 @@ impl ListOptions {
         }
         let Some(rule) = self.resource_version_match else { return Ok(()) };
         if self.resource_version.is_empty() {
-            return forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+            return forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            );
         }
         if !self.continue_token.is_empty() {
             return forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
         }
         if rule == ResourceVersionMatch::Exact && self.resource_version == "0" {
-            return forbidden("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+            return forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            );
         }
         Ok(())
     }
@@ -304,7 +315,8 @@ impl DeleteOptions {
 
     /// From a decoded `DeleteOptions` body (apimachinery `ValidateDeleteOptions`).
     pub fn from_body(body: &Value) -> Result<Self, OptionsError> {
-        let dry_run = parse_dry_run(meta::list_at(body, &["dryRun"]).iter().filter_map(Value::as_str), "DeleteOptions")?;
+        let dry_run =
+            parse_dry_run(meta::list_at(body, &["dryRun"]).iter().filter_map(Value::as_str), "DeleteOptions")?;
         let policy = body.get("propagationPolicy").and_then(Value::as_str);
         let orphan = body.get("orphanDependents").and_then(Value::as_bool);
         let propagation = match (policy, orphan) {
@@ -323,7 +335,8 @@ impl DeleteOptions {
             }
             (None, None) => None,
         };
-        let precondition = |key: &str| Some(meta::str_at(body, &["preconditions", key]).to_owned()).filter(|v| !v.is_empty());
+        let precondition =
+            |key: &str| Some(meta::str_at(body, &["preconditions", key]).to_owned()).filter(|v| !v.is_empty());
         Ok(Self {
             dry_run,
             grace_period_seconds: meta::i64_at(body, &["gracePeriodSeconds"]),
@@ -372,7 +385,8 @@ mod tests {
 
     #[test]
     fn delete_options_are_read_from_query_and_body() {
-        let q = DeleteOptions::from_query(&Query::parse("gracePeriodSeconds=0&propagationPolicy=Foreground&dryRun=All"));
+        let q =
+            DeleteOptions::from_query(&Query::parse("gracePeriodSeconds=0&propagationPolicy=Foreground&dryRun=All"));
         assert_eq!(
             q,
             Ok(DeleteOptions {
@@ -382,7 +396,8 @@ mod tests {
                 ..Default::default()
             })
         );
-        let b = DeleteOptions::from_body(&json!({"preconditions": {"uid": "u"}, "orphanDependents": true})).expect("valid");
+        let b =
+            DeleteOptions::from_body(&json!({"preconditions": {"uid": "u"}, "orphanDependents": true})).expect("valid");
         assert_eq!((b.uid.as_deref(), b.propagation), (Some("u"), Some(Propagation::Orphan)));
         assert!(DeleteOptions::from_body(&json!({"propagationPolicy": "Never"})).is_err());
     }

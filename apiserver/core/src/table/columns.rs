@@ -5,19 +5,51 @@ use super::Column;
 /// Kinds with columns of their own.
 #[cfg(test)]
 pub(super) const KINDS: &[(&str, &str)] = &[
-    ("", "Pod"), ("", "PodTemplate"), ("", "Service"), ("", "Node"), ("", "Namespace"), ("", "Event"), ("", "Endpoints"),
-    ("", "ConfigMap"), ("", "Secret"), ("", "ServiceAccount"), ("", "PersistentVolume"), ("", "PersistentVolumeClaim"),
-    ("", "ReplicationController"), ("", "ResourceQuota"), ("", "ComponentStatus"), ("apps", "Deployment"), ("apps", "ReplicaSet"),
-    ("apps", "StatefulSet"), ("apps", "DaemonSet"), ("apps", "ControllerRevision"), ("batch", "Job"), ("batch", "CronJob"),
-    ("autoscaling", "HorizontalPodAutoscaler"), ("policy", "PodDisruptionBudget"), ("networking.k8s.io", "Ingress"),
-    ("networking.k8s.io", "IngressClass"), ("networking.k8s.io", "NetworkPolicy"), ("networking.k8s.io", "IPAddress"),
-    ("networking.k8s.io", "ServiceCIDR"), ("discovery.k8s.io", "EndpointSlice"), ("coordination.k8s.io", "Lease"),
-    ("certificates.k8s.io", "CertificateSigningRequest"), ("rbac.authorization.k8s.io", "RoleBinding"),
-    ("rbac.authorization.k8s.io", "ClusterRoleBinding"), ("rbac.authorization.k8s.io", "Role"),
-    ("scheduling.k8s.io", "PriorityClass"), ("storage.k8s.io", "StorageClass"), ("storage.k8s.io", "CSIDriver"),
-    ("storage.k8s.io", "CSINode"), ("storage.k8s.io", "VolumeAttachment"), ("node.k8s.io", "RuntimeClass"),
-    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"), ("apiregistration.k8s.io", "APIService"),
-    ("apiextensions.k8s.io", "CustomResourceDefinition"), ("events.k8s.io", "Event"),
+    ("", "Pod"),
+    ("", "PodTemplate"),
+    ("", "Service"),
+    ("", "Node"),
+    ("", "Namespace"),
+    ("", "Event"),
+    ("", "Endpoints"),
+    ("", "ConfigMap"),
+    ("", "Secret"),
+    ("", "ServiceAccount"),
+    ("", "PersistentVolume"),
+    ("", "PersistentVolumeClaim"),
+    ("", "ReplicationController"),
+    ("", "ResourceQuota"),
+    ("", "ComponentStatus"),
+    ("apps", "Deployment"),
+    ("apps", "ReplicaSet"),
+    ("apps", "StatefulSet"),
+    ("apps", "DaemonSet"),
+    ("apps", "ControllerRevision"),
+    ("batch", "Job"),
+    ("batch", "CronJob"),
+    ("autoscaling", "HorizontalPodAutoscaler"),
+    ("policy", "PodDisruptionBudget"),
+    ("networking.k8s.io", "Ingress"),
+    ("networking.k8s.io", "IngressClass"),
+    ("networking.k8s.io", "NetworkPolicy"),
+    ("networking.k8s.io", "IPAddress"),
+    ("networking.k8s.io", "ServiceCIDR"),
+    ("discovery.k8s.io", "EndpointSlice"),
+    ("coordination.k8s.io", "Lease"),
+    ("certificates.k8s.io", "CertificateSigningRequest"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io", "Role"),
+    ("scheduling.k8s.io", "PriorityClass"),
+    ("storage.k8s.io", "StorageClass"),
+    ("storage.k8s.io", "CSIDriver"),
+    ("storage.k8s.io", "CSINode"),
+    ("storage.k8s.io", "VolumeAttachment"),
+    ("node.k8s.io", "RuntimeClass"),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+    ("apiregistration.k8s.io", "APIService"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("events.k8s.io", "Event"),
 ];
 
 const WORKLOAD_WIDE: &str = "Containers*,Images*,Selector*";
@@ -25,7 +57,9 @@ const WORKLOAD_WIDE: &str = "Containers*,Images*,Selector*";
 pub(super) fn of(group: &str, kind: &str) -> Vec<Column> {
     let titles = titles(group, kind);
     let wide = match (group, kind) {
-        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") | ("batch", _) | ("", "ReplicationController") => WORKLOAD_WIDE,
+        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") | ("batch", _) | ("", "ReplicationController") => {
+            WORKLOAD_WIDE
+        }
         _ => "",
     };
     titles.split(',').chain(wide.split(',')).filter(|title| !title.is_empty()).map(column).collect()
@@ -51,7 +85,9 @@ fn titles(group: &str, kind: &str) -> &'static str {
             "Name,Status,Roles,Age,Version,Internal-IP*,External-IP*,OS-Image*,Kernel-Version*,Container-Runtime*"
         }
         ("", "Namespace") => "Name,Status,Age",
-        ("" | "events.k8s.io", "Event") => "Last Seen,Type,Reason,Object,Subobject*,Source*,Message,First Seen*,Count#*,Name*",
+        ("" | "events.k8s.io", "Event") => {
+            "Last Seen,Type,Reason,Object,Subobject*,Source*,Message,First Seen*,Count#*,Name*"
+        }
         ("", "Endpoints") => "Name,Endpoints,Age",
         ("", "ConfigMap") => "Name,Data#,Age",
         ("", "Secret") => "Name,Type,Data#,Age",
@@ -59,7 +95,9 @@ fn titles(group: &str, kind: &str) -> &'static str {
         ("", "PersistentVolume") => {
             "Name,Capacity,Access Modes,Reclaim Policy,Status,Claim,StorageClass,VolumeAttributesClass,Reason,Age,VolumeMode*"
         }
-        ("", "PersistentVolumeClaim") => "Name,Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age,VolumeMode*",
+        ("", "PersistentVolumeClaim") => {
+            "Name,Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age,VolumeMode*"
+        }
         ("", "ReplicationController") => "Name,Desired#,Current#,Ready#,Age",
         ("", "ResourceQuota") => "Name,Request,Limit,Age",
         ("", "ComponentStatus") => "Name,Status,Message,Error",
@@ -79,18 +117,26 @@ fn titles(group: &str, kind: &str) -> &'static str {
         ("networking.k8s.io", "ServiceCIDR") => "Name,CIDRs,Age",
         ("discovery.k8s.io", "EndpointSlice") => "Name,AddressType,Ports,Endpoints,Age",
         ("coordination.k8s.io", "Lease") => "Name,Holder,Age",
-        ("certificates.k8s.io", "CertificateSigningRequest") => "Name,Age,SignerName,Requestor,RequestedDuration,Condition",
+        ("certificates.k8s.io", "CertificateSigningRequest") => {
+            "Name,Age,SignerName,Requestor,RequestedDuration,Condition"
+        }
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             "Name,Role,Age,Users*,Groups*,ServiceAccounts*"
         }
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => "Name,Created At@",
         ("scheduling.k8s.io", "PriorityClass") => "Name,Value#,Global-Default?,Age,PreemptionPolicy",
-        ("storage.k8s.io", "StorageClass") => "Name,Provisioner,ReclaimPolicy,VolumeBindingMode,AllowVolumeExpansion?,Age",
-        ("storage.k8s.io", "CSIDriver") => "Name,AttachRequired?,PodInfoOnMount?,StorageCapacity?,TokenRequests,RequiresRepublish?,Modes,Age",
+        ("storage.k8s.io", "StorageClass") => {
+            "Name,Provisioner,ReclaimPolicy,VolumeBindingMode,AllowVolumeExpansion?,Age"
+        }
+        ("storage.k8s.io", "CSIDriver") => {
+            "Name,AttachRequired?,PodInfoOnMount?,StorageCapacity?,TokenRequests,RequiresRepublish?,Modes,Age"
+        }
         ("storage.k8s.io", "CSINode") => "Name,Drivers#,Age",
         ("storage.k8s.io", "VolumeAttachment") => "Name,Attacher,PV,Node,Attached?,Age",
         ("node.k8s.io", "RuntimeClass") => "Name,Handler,Age",
-        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => "Name,Webhooks#,Age",
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            "Name,Webhooks#,Age"
+        }
         ("apiregistration.k8s.io", "APIService") => "Name,Service,Available,Age",
         ("apiextensions.k8s.io", "CustomResourceDefinition") => "Name,Created At@",
         _ => "Name,Age",

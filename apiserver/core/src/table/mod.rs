@@ -2,6 +2,7 @@
 
 mod cells;
 mod columns;
+mod detail;
 mod duration;
 mod pod;
 
@@ -96,9 +97,7 @@ pub fn render(
 ) -> Value {
     let definitions: Vec<Value> = if with_columns {
         let columns = columns(group, kind).into_iter();
-        let define = |c: Column| {
-            json!({"name": c.name, "type": c.kind, "format": c.format, "description": "", "priority": c.priority})
-        };
+        let define = |c: Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": "", "priority": c.priority});
         columns.map(define).collect()
     } else {
         Vec::new()
@@ -114,7 +113,14 @@ pub fn render(
 }
 
 /// A Table of one object: its list metadata is the object's resourceVersion.
-pub fn render_one(group: &str, kind: &str, object: &Value, now: Timestamp, include: IncludeObject, version: &str) -> Value {
+pub fn render_one(
+    group: &str,
+    kind: &str,
+    object: &Value,
+    now: Timestamp,
+    include: IncludeObject,
+    version: &str,
+) -> Value {
     let metadata = json!({"resourceVersion": meta::resource_version(object)});
     render((group, kind), std::slice::from_ref(object), metadata, now, (include, version), true)
 }
@@ -131,7 +137,7 @@ mod tests {
             let columns = columns(group, kind);
             let cells = cells(group, kind, &object, now);
             assert_eq!(columns.len(), cells.len(), "{group}/{kind}");
-            assert!(columns.iter().any(|c| c.format == "name") , "{group}/{kind}");
+            assert!(columns.iter().any(|c| c.format == "name"), "{group}/{kind}");
         }
         assert_eq!(cells("e.com", "Widget", &json!({"metadata": {"name": "w"}}), now)[0], json!("w"));
     }

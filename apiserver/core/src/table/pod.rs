@@ -42,7 +42,8 @@ pub(super) fn summary(pod: &Value, now: Timestamp) -> Summary {
         "" => meta::str_at(pod, &["status", "phase"]).to_owned(),
         reason => reason.to_owned(),
     };
-    let scheduled = meta::list_at(pod, &["status", "conditions"]).iter().find(|c| meta::str_at(c, &["type"]) == "PodScheduled");
+    let scheduled =
+        meta::list_at(pod, &["status", "conditions"]).iter().find(|c| meta::str_at(c, &["type"]) == "PodScheduled");
     if scheduled.is_some_and(|c| meta::str_at(c, &["reason"]) == "SchedulingGated") {
         status = "SchedulingGated".into();
     }
@@ -85,7 +86,10 @@ fn initialization(
     ready: &mut usize,
 ) -> bool {
     let count = meta::list_at(pod, &["spec", "initContainers"]).len();
-    *total += meta::list_at(pod, &["spec", "initContainers"]).iter().filter(|c| meta::str_at(c, &["restartPolicy"]) == "Always").count();
+    *total += meta::list_at(pod, &["spec", "initContainers"])
+        .iter()
+        .filter(|c| meta::str_at(c, &["restartPolicy"]) == "Always")
+        .count();
     for (i, container) in meta::list_at(pod, &["status", "initContainerStatuses"]).iter().enumerate() {
         restarts.add(container);
         let sidecar = restartable(pod, meta::str_at(container, &["name"]));
@@ -194,7 +198,11 @@ mod tests {
     fn check(pod: Value, ready: &str, status: &str, restarts: &str) {
         let now = "2026-11-21T02:05:00Z".parse().expect("a time");
         let got = summary(&pod, now);
-        assert_eq!((got.ready.as_str(), got.status.as_str(), got.restarts.as_str()), (ready, status, restarts), "{pod}");
+        assert_eq!(
+            (got.ready.as_str(), got.status.as_str(), got.restarts.as_str()),
+            (ready, status, restarts),
+            "{pod}"
+        );
     }
 
     #[test]
@@ -202,7 +210,12 @@ mod tests {
         let spec = json!({"containers": [{"name": "c"}]});
         let running = json!({"name": "c", "ready": true, "state": {"running": {}}});
         check(json!({"spec": spec, "status": {"phase": "Pending"}}), "0/1", "Pending", "0");
-        check(json!({"spec": spec, "status": {"phase": "Running", "containerStatuses": [running]}}), "1/1", "Running", "0");
+        check(
+            json!({"spec": spec, "status": {"phase": "Running", "containerStatuses": [running]}}),
+            "1/1",
+            "Running",
+            "0",
+        );
         check(
             json!({"spec": spec, "status": {"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": 3,
                 "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"finishedAt": "2026-11-21T02:04:30Z"}}}]}}),

@@ -31,7 +31,8 @@ pub fn namespace(object: &Value) -> Vec<Error> {
     let path = Path::new("spec.finalizers");
     let finalizers = meta::list_at(object, &["spec", "finalizers"]).iter().filter_map(Value::as_str);
     let bare = finalizers.filter(|f| *f != "kubernetes" && !f.contains('/'));
-    bare.map(|f| Error::invalid(&path, f, "name is neither a standard finalizer name nor is it fully qualified")).collect()
+    bare.map(|f| Error::invalid(&path, f, "name is neither a standard finalizer name nor is it fully qualified"))
+        .collect()
 }
 
 /// Volumes and claims begin Pending.
@@ -65,11 +66,17 @@ pub fn node_update(new: &Value, old: &Value) -> Vec<Error> {
     let mut errors = Vec::new();
     let was = meta::list_at(old, &["spec", "podCIDRs"]);
     if !was.is_empty() && was != meta::list_at(new, &["spec", "podCIDRs"]) {
-        errors.push(Error::forbidden(&Path::new("spec.podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"));
+        errors.push(Error::forbidden(
+            &Path::new("spec.podCIDRs"),
+            "node updates may not change podCIDR except from \"\" to valid",
+        ));
     }
     let provider = meta::str_at(old, &["spec", "providerID"]);
     if !provider.is_empty() && provider != meta::str_at(new, &["spec", "providerID"]) {
-        errors.push(Error::forbidden(&Path::new("spec.providerID"), "node updates may not change providerID except from \"\" to valid"));
+        errors.push(Error::forbidden(
+            &Path::new("spec.providerID"),
+            "node updates may not change providerID except from \"\" to valid",
+        ));
     }
     errors
 }
@@ -122,10 +129,18 @@ pub fn csr(object: &Value) -> Vec<Error> {
     if signer.is_empty() {
         errors.push(Error::required(&path.child("signerName"), ""));
     } else if signer.split('/').count() != 2 {
-        errors.push(Error::invalid(&path.child("signerName"), signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'"));
+        errors.push(Error::invalid(
+            &path.child("signerName"),
+            signer,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        ));
     }
     if let Some(n) = meta::i64_at(object, &["spec", "expirationSeconds"]).filter(|n| *n < 600) {
-        errors.push(Error::invalid(&path.child("expirationSeconds"), n, "may not specify a duration less than 600 seconds (10 minutes)"));
+        errors.push(Error::invalid(
+            &path.child("expirationSeconds"),
+            n,
+            "may not specify a duration less than 600 seconds (10 minutes)",
+        ));
     }
     errors
 }
@@ -156,7 +171,8 @@ pub fn persistent_volume_claim_update(new: &Value, old: &Value) -> Vec<Error> {
     if fixed(new) == fixed(old) && (bound(old).is_empty() || bound(old) == bound(new)) {
         return Vec::new();
     }
-    let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+    let detail =
+        "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
     vec![Error::forbidden(&Path::new("spec"), detail)]
 }
 
@@ -238,11 +254,19 @@ fn policy_rule(rule: &Value, path: &Path, namespaced: bool) -> Vec<Error> {
     if !empty("nonResourceURLs") {
         if namespaced {
             let urls = rule["nonResourceURLs"].clone();
-            errors.push(Error::invalid(&path.child("nonResourceURLs"), urls, "namespaced rules cannot apply to non-resource URLs"));
+            errors.push(Error::invalid(
+                &path.child("nonResourceURLs"),
+                urls,
+                "namespaced rules cannot apply to non-resource URLs",
+            ));
         }
         if !empty("apiGroups") || !empty("resources") || !empty("resourceNames") {
             let urls = rule["nonResourceURLs"].clone();
-            errors.push(Error::invalid(&path.child("nonResourceURLs"), urls, "rules cannot apply to both regular resources and non-resource URLs"));
+            errors.push(Error::invalid(
+                &path.child("nonResourceURLs"),
+                urls,
+                "rules cannot apply to both regular resources and non-resource URLs",
+            ));
         }
         return errors;
     }
@@ -287,7 +311,8 @@ mod tests {
 
     #[test]
     fn requests_for_certificates_carry_the_caller() {
-        let mut object = json!({"spec": {"username": "root", "groups": ["system:masters"], "request": "x", "signerName": "a.io/b"}});
+        let mut object =
+            json!({"spec": {"username": "root", "groups": ["system:masters"], "request": "x", "signerName": "a.io/b"}});
         csr_prepare_create(&mut object, &test_context(User::new("system:bootstrap:x", &["system:bootstrappers"])));
         assert_eq!(object["spec"]["username"], json!("system:bootstrap:x"));
         assert_eq!(object["spec"]["groups"], json!(["system:bootstrappers"]));

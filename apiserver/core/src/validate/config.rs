@@ -40,7 +40,11 @@ pub fn config_map(object: &Value) -> Vec<Error> {
     for (key, value) in map(object, "data") {
         errors.extend(key_errors(key, &Path::new("data")));
         if object.get("binaryData").and_then(|b| b.get(key)).is_some() {
-            errors.push(Error::invalid(&Path::new("data").key(key), key.as_str(), "duplicate of key present in binaryData"));
+            errors.push(Error::invalid(
+                &Path::new("data").key(key),
+                key.as_str(),
+                "duplicate of key present in binaryData",
+            ));
         }
         bytes += value.as_str().map_or(0, str::len);
     }
@@ -68,7 +72,9 @@ fn frozen(new: &Value, old: &Value, fields: &[&str]) -> Vec<Error> {
         errors.push(Error::forbidden(&Path::new("immutable"), "field is immutable when `immutable` is set"));
     }
     let changed = fields.iter().filter(|field| new.get(**field) != old.get(**field));
-    errors.extend(changed.map(|field| Error::forbidden(&Path::new(*field), "field is immutable when `immutable` is set")));
+    errors.extend(
+        changed.map(|field| Error::forbidden(&Path::new(*field), "field is immutable when `immutable` is set")),
+    );
     errors
 }
 
@@ -90,10 +96,11 @@ pub fn secret(object: &Value) -> Vec<Error> {
     }
     let has = |key: &str| meta::get(object, &["data", key]).is_some();
     match meta::str_at(object, &["type"]) {
-        "kubernetes.io/service-account-token" => {
-            if meta::annotation(object, "kubernetes.io/service-account.name").unwrap_or("").is_empty() {
-                errors.push(Error::required(&Path::new("metadata.annotations").key("kubernetes.io/service-account.name"), ""));
-            }
+        "kubernetes.io/service-account-token"
+            if meta::annotation(object, "kubernetes.io/service-account.name").unwrap_or("").is_empty() =>
+        {
+            let path = Path::new("metadata.annotations").key("kubernetes.io/service-account.name");
+            errors.push(Error::required(&path, ""));
         }
         "kubernetes.io/dockerconfigjson" => errors.extend(json_key(object, ".dockerconfigjson")),
         "kubernetes.io/dockercfg" => errors.extend(json_key(object, ".dockercfg")),
@@ -101,7 +108,9 @@ pub fn secret(object: &Value) -> Vec<Error> {
             errors.push(Error::required(&path.key("username"), ""));
             errors.push(Error::required(&path.key("password"), ""));
         }
-        "kubernetes.io/ssh-auth" if !has("ssh-privatekey") => errors.push(Error::required(&path.key("ssh-privatekey"), "")),
+        "kubernetes.io/ssh-auth" if !has("ssh-privatekey") => {
+            errors.push(Error::required(&path.key("ssh-privatekey"), ""))
+        }
         "kubernetes.io/tls" => {
             let missing = ["tls.crt", "tls.key"].into_iter().filter(|key| !has(key));
             errors.extend(missing.map(|key| Error::required(&path.key(key), "")));
@@ -116,9 +125,16 @@ fn json_key(object: &Value, key: &str) -> Vec<Error> {
     let Some(text) = meta::get(object, &["data", key]).and_then(Value::as_str) else {
         return vec![Error::required(&path, "")];
     };
-    let parses = STANDARD.decode(text).ok().is_some_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok_and(|v| v.is_object()));
+    let parses = STANDARD
+        .decode(text)
+        .ok()
+        .is_some_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok_and(|v| v.is_object()));
     // The value stays out of the message: it is a credential.
-    if parses { Vec::new() } else { vec![Error::invalid(&path, "<secret contents redacted>", "invalid character in JSON")] }
+    if parses {
+        Vec::new()
+    } else {
+        vec![Error::invalid(&path, "<secret contents redacted>", "invalid character in JSON")]
+    }
 }
 
 /// A Secret's type never changes, and an immutable one stays as it is.
@@ -139,7 +155,10 @@ mod tests {
         assert_eq!(config_map(&json!({"data": {"a b": "x", "..x": ""}})).len(), 2);
         assert_eq!(config_map(&json!({"data": {"a": "x".repeat(DATA_BYTES_MAX + 1)}})).len(), 1);
         assert_eq!(secret(&json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}})).len(), 1);
-        assert_eq!(secret(&json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "e30="}})), vec![]);
+        assert_eq!(
+            secret(&json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "e30="}})),
+            vec![]
+        );
     }
 
     #[test]

@@ -48,7 +48,10 @@ pub(super) fn container(container: &Value, path: &Path, around: &mut Surrounding
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let Some(probe) = container.get(name).filter(|p| p.is_object()) else { continue };
         if init && !restartable {
-            errors.push(Error::forbidden(&path.child(name), "may not be set for init containers without restartPolicy=Always"));
+            errors.push(Error::forbidden(
+                &path.child(name),
+                "may not be set for init containers without restartPolicy=Always",
+            ));
         } else {
             errors.extend(self::probe(probe, &path.child(name), name));
         }
@@ -56,7 +59,10 @@ pub(super) fn container(container: &Value, path: &Path, around: &mut Surrounding
     for hook in ["postStart", "preStop"] {
         let Some(handler) = meta::get(container, &["lifecycle", hook]) else { continue };
         if init && !restartable {
-            errors.push(Error::forbidden(&path.child("lifecycle"), "may not be set for init containers without restartPolicy=Always"));
+            errors.push(Error::forbidden(
+                &path.child("lifecycle"),
+                "may not be set for init containers without restartPolicy=Always",
+            ));
         } else {
             errors.extend(self::handler(handler, &path.child("lifecycle").child(hook)));
         }
@@ -97,7 +103,8 @@ fn env(container: &Value, path: &Path) -> Vec<Error> {
         if name.is_empty() {
             errors.push(Error::required(&path.child("name"), ""));
         } else if name.contains('=') || !name.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            let detail = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+            let detail =
+                "a valid environment variable name must consist only of printable ASCII characters other than '='";
             errors.push(Error::invalid(&path.child("name"), name, detail));
         }
         let Some(from) = var.get("valueFrom").and_then(Value::as_object) else { continue };
@@ -120,7 +127,8 @@ fn env(container: &Value, path: &Path) -> Vec<Error> {
         }
     }
     for (i, from) in meta::list_at(container, &["envFrom"]).iter().enumerate() {
-        let sources = ["configMapRef", "secretRef"].iter().filter(|s| from.get(**s).is_some_and(Value::is_object)).count();
+        let sources =
+            ["configMapRef", "secretRef"].iter().filter(|s| from.get(**s).is_some_and(Value::is_object)).count();
         let place = path.child("envFrom").index(i);
         match sources {
             0 => errors.push(Error::invalid(&place, "", "must specify one of: `configMapRef` or `secretRef`")),
@@ -164,7 +172,8 @@ fn resources(container: &Value, path: &Path) -> Vec<Error> {
         value.as_str().map_or_else(|| value.to_string(), str::to_owned).parse().ok()
     };
     for list in ["limits", "requests"] {
-        for (name, value) in meta::get(container, &["resources", list]).and_then(Value::as_object).into_iter().flatten() {
+        for (name, value) in meta::get(container, &["resources", list]).and_then(Value::as_object).into_iter().flatten()
+        {
             let place = path.child(list).key(name);
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             if text.starts_with('-') {
@@ -173,7 +182,9 @@ fn resources(container: &Value, path: &Path) -> Vec<Error> {
             errors.extend(problems(&path.child(list), name, name_rules::qualified_name(name)));
         }
     }
-    for (name, request) in meta::get(container, &["resources", "requests"]).and_then(Value::as_object).into_iter().flatten() {
+    for (name, request) in
+        meta::get(container, &["resources", "requests"]).and_then(Value::as_object).into_iter().flatten()
+    {
         if let (Some(wanted), Some(limit)) = (quantity("requests", name), quantity("limits", name))
             && wanted > limit
         {
@@ -199,7 +210,8 @@ fn probe(probe: &Value, path: &Path, name: &str) -> Vec<Error> {
 
 fn handler(handler: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
-    let present: Vec<&str> = HANDLERS.into_iter().chain(["sleep"]).filter(|h| handler.get(*h).is_some_and(Value::is_object)).collect();
+    let present: Vec<&str> =
+        HANDLERS.into_iter().chain(["sleep"]).filter(|h| handler.get(*h).is_some_and(Value::is_object)).collect();
     for extra in present.iter().skip(1) {
         errors.push(Error::forbidden(&path.child(extra), "may not specify more than 1 handler type"));
     }

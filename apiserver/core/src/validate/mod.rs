@@ -8,16 +8,16 @@ mod pod;
 mod workload;
 
 pub use cluster::{
-    csr, csr_prepare_create, csr_prepare_update, lease, namespace, namespace_prepare_create, namespace_prepare_update, node, node_update,
-    pending_phase, persistent_volume_claim, persistent_volume_claim_update, priority_class, priority_class_update, rbac, rbac_update,
-    storage_class_update,
+    csr, csr_prepare_create, csr_prepare_update, lease, namespace, namespace_prepare_create, namespace_prepare_update,
+    node, node_update, pending_phase, persistent_volume_claim, persistent_volume_claim_update, priority_class,
+    priority_class_update, rbac, rbac_update, storage_class_update,
 };
 pub use config::{config_map, config_map_update, secret, secret_update};
 pub use network::{endpoint_slice, endpoint_slice_update, endpoints, service, service_update};
 pub use pod::{pod, pod_prepare_create, pod_spec, pod_status_update, pod_update};
 pub use workload::{
-    controller_revision_update, cron_job, daemon_set, deployment, job, job_update, replica_set, replication_controller, selector_immutable,
-    stateful_set, stateful_set_update,
+    controller_revision_update, cron_job, daemon_set, deployment, job, job_update, replica_set, replication_controller,
+    selector_immutable, stateful_set, stateful_set_update,
 };
 
 use serde_json::Value;

@@ -32,10 +32,18 @@ pub fn service(object: &Value) -> Vec<Error> {
         if name.is_empty() {
             errors.push(Error::required(&path.child("externalName"), ""));
         } else {
-            errors.extend(problems(&path.child("externalName"), name, name_rules::dns_subdomain(name.trim_end_matches('.'))));
+            errors.extend(problems(
+                &path.child("externalName"),
+                name,
+                name_rules::dns_subdomain(name.trim_end_matches('.')),
+            ));
         }
         if !cluster_ip.is_empty() {
-            errors.push(Error::invalid(&path.child("clusterIPs").index(0), cluster_ip, "may not be set for ExternalName services"));
+            errors.push(Error::invalid(
+                &path.child("clusterIPs").index(0),
+                cluster_ip,
+                "may not be set for ExternalName services",
+            ));
         }
     } else if ports.is_empty() && cluster_ip != "None" {
         errors.push(Error::required(&path.child("ports"), ""));
@@ -53,7 +61,11 @@ pub fn service(object: &Value) -> Vec<Error> {
     }
     for (i, ip) in meta::list_at(spec, &["externalIPs"]).iter().enumerate() {
         if ip.as_str().is_none_or(|ip| ip.parse::<IpAddr>().is_err()) {
-            errors.push(Error::invalid(&path.child("externalIPs").index(i), ip.clone(), "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+            errors.push(Error::invalid(
+                &path.child("externalIPs").index(i),
+                ip.clone(),
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ));
         }
     }
     errors
@@ -120,7 +132,10 @@ pub fn endpoints(object: &Value) -> Vec<Error> {
             }
         }
         for (i, port) in meta::list_at(subset, &["ports"]).iter().enumerate() {
-            errors.extend(port_number(meta::i64_at(port, &["port"]).unwrap_or(0), &path.child("ports").index(i).child("port")));
+            errors.extend(port_number(
+                meta::i64_at(port, &["port"]).unwrap_or(0),
+                &path.child("ports").index(i).child("port"),
+            ));
         }
     }
     errors

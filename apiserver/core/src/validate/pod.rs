@@ -92,7 +92,11 @@ pub fn pod_spec(spec: &Value, path: &Path) -> Vec<Error> {
     if let Some(n) = meta::i64_at(spec, &["activeDeadlineSeconds"])
         && !(1..=i64::from(i32::MAX)).contains(&n)
     {
-        errors.push(Error::invalid(&path.child("activeDeadlineSeconds"), n, "must be between 1 and 2147483647, inclusive"));
+        errors.push(Error::invalid(
+            &path.child("activeDeadlineSeconds"),
+            n,
+            "must be between 1 and 2147483647, inclusive",
+        ));
     }
     if let Some(selector) = meta::get(spec, &["nodeSelector"]).and_then(Value::as_object) {
         errors.extend(crate::registry::labels_errors(selector, &path.child("nodeSelector")));
@@ -109,12 +113,22 @@ fn tolerations(spec: &Value, path: &Path) -> Vec<Error> {
         if !key.is_empty() {
             errors.extend(problems(&path.child("key"), key, name_rules::qualified_name(key)));
         } else if operator != "Exists" {
-            errors.push(Error::invalid(&path.child("operator"), operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\""));
+            errors.push(Error::invalid(
+                &path.child("operator"),
+                operator,
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            ));
         }
         errors.extend(one_of(toleration, "operator", &OPERATORS, &path));
         errors.extend(one_of(toleration, "effect", &TAINT_EFFECTS, &path));
-        if toleration.get("tolerationSeconds").is_some_and(|t| !t.is_null()) && meta::str_at(toleration, &["effect"]) != "NoExecute" {
-            errors.push(Error::invalid(&path.child("effect"), meta::str_at(toleration, &["effect"]), "effect must be 'NoExecute' when `tolerationSeconds` is set"));
+        if toleration.get("tolerationSeconds").is_some_and(|t| !t.is_null())
+            && meta::str_at(toleration, &["effect"]) != "NoExecute"
+        {
+            errors.push(Error::invalid(
+                &path.child("effect"),
+                meta::str_at(toleration, &["effect"]),
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            ));
         }
     }
     errors
@@ -134,16 +148,28 @@ fn volumes<'a>(spec: &'a Value, path: &Path) -> (Vec<Error>, HashSet<&'a str>) {
                 errors.push(Error::duplicate(&path.child("name"), name));
             }
         }
-        let sources: Vec<&String> =
-            volume.as_object().into_iter().flatten().filter(|(k, v)| *k != "name" && !v.is_null()).map(|(k, _)| k).collect();
+        let sources: Vec<&String> = volume
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(k, v)| *k != "name" && !v.is_null())
+            .map(|(k, _)| k)
+            .collect();
         match sources.as_slice() {
             [] => errors.push(Error::required(&path, "must specify a volume type")),
             [_] => {}
             [_, more @ ..] => {
-                errors.extend(more.iter().map(|s| Error::forbidden(&path.child(s), "may not specify more than 1 volume type")));
+                errors.extend(
+                    more.iter().map(|s| Error::forbidden(&path.child(s), "may not specify more than 1 volume type")),
+                );
             }
         }
-        for (source, field) in [("secret", "secretName"), ("configMap", "name"), ("persistentVolumeClaim", "claimName"), ("hostPath", "path")] {
+        for (source, field) in [
+            ("secret", "secretName"),
+            ("configMap", "name"),
+            ("persistentVolumeClaim", "claimName"),
+            ("hostPath", "path"),
+        ] {
             if let Some(value) = volume.get(source).filter(|v| v.is_object())
                 && meta::str_at(value, &[field]).is_empty()
             {
@@ -165,11 +191,17 @@ pub fn pod_update(new: &Value, old: &Value) -> Vec<Error> {
     let old_tolerations = meta::list_at(old, &["spec", "tolerations"]);
     let new_tolerations = meta::list_at(new, &["spec", "tolerations"]);
     if !old_tolerations.iter().all(|t| new_tolerations.contains(t)) {
-        errors.push(Error::forbidden(&path.child("tolerations"), "existing toleration can not be modified except its tolerationSeconds"));
+        errors.push(Error::forbidden(
+            &path.child("tolerations"),
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
     }
     let old_gates = meta::list_at(old, &["spec", "schedulingGates"]);
     if meta::list_at(new, &["spec", "schedulingGates"]).iter().any(|gate| !old_gates.contains(gate)) {
-        errors.push(Error::forbidden(&path.child("schedulingGates"), "only deletion is allowed, but found new scheduling gate"));
+        errors.push(Error::forbidden(
+            &path.child("schedulingGates"),
+            "only deletion is allowed, but found new scheduling gate",
+        ));
     }
     let mut allowed = new["spec"].clone();
     for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
@@ -237,7 +269,8 @@ mod tests {
     use super::*;
 
     fn base() -> Value {
-        let mut pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let mut pod =
+            json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
         crate::defaults::pod(&mut pod);
         pod
     }
@@ -256,9 +289,18 @@ mod tests {
         check(|p| p["spec"]["containers"][0]["name"] = json!("A"), &["spec.containers[0].name"]);
         check(|p| p["spec"]["containers"][0]["image"] = json!(""), &["spec.containers[0].image"]);
         check(|p| p["spec"]["restartPolicy"] = json!("Sometimes"), &["spec.restartPolicy"]);
-        check(|p| p["spec"]["containers"][0]["ports"] = json!([{"containerPort": 70000}]), &["spec.containers[0].ports[0].containerPort"]);
-        check(|p| p["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]), &["spec.containers[0].volumeMounts[0].name"]);
-        check(|p| p["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}, "secret": {"secretName": "s"}}]), &["spec.volumes[0].secret"]);
+        check(
+            |p| p["spec"]["containers"][0]["ports"] = json!([{"containerPort": 70000}]),
+            &["spec.containers[0].ports[0].containerPort"],
+        );
+        check(
+            |p| p["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]),
+            &["spec.containers[0].volumeMounts[0].name"],
+        );
+        check(
+            |p| p["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}, "secret": {"secretName": "s"}}]),
+            &["spec.volumes[0].secret"],
+        );
         check(|p| p["spec"]["containers"][0]["livenessProbe"] = json!({}), &["spec.containers[0].livenessProbe"]);
         check(
             |p| p["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}),

@@ -25,7 +25,11 @@ fn selector(spec: &Value, path: &Path) -> Vec<Error> {
                 return Vec::new();
             }
             let labels_path = path.child("template").child("metadata").child("labels");
-            vec![Error::invalid(&labels_path, labels.cloned().unwrap_or(Value::Null), "`selector` does not match template `labels`")]
+            vec![Error::invalid(
+                &labels_path,
+                labels.cloned().unwrap_or(Value::Null),
+                "`selector` does not match template `labels`",
+            )]
         }
     }
 }
@@ -46,7 +50,10 @@ pub fn deployment(object: &Value) -> Vec<Error> {
     let (strategy, path) = (&object["spec"]["strategy"], Path::new("spec.strategy"));
     errors.extend(one_of(strategy, "type", &["Recreate", "RollingUpdate"], &path));
     if meta::str_at(strategy, &["type"]) == "Recreate" && strategy.get("rollingUpdate").is_some_and(|r| !r.is_null()) {
-        errors.push(Error::forbidden(&path.child("rollingUpdate"), "may not be specified when strategy `type` is 'Recreate'"));
+        errors.push(Error::forbidden(
+            &path.child("rollingUpdate"),
+            "may not be specified when strategy `type` is 'Recreate'",
+        ));
     }
     if let Some(rolling) = strategy.get("rollingUpdate").filter(|r| r.is_object()) {
         errors.extend(rolling_limits(rolling, &path.child("rollingUpdate")));
@@ -56,7 +63,11 @@ pub fn deployment(object: &Value) -> Vec<Error> {
         (meta::i64_at(spec, &["progressDeadlineSeconds"]), meta::i64_at(spec, &["minReadySeconds"]).or(Some(0)))
         && deadline <= ready
     {
-        errors.push(Error::invalid(&Path::new("spec.progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds"));
+        errors.push(Error::invalid(
+            &Path::new("spec.progressDeadlineSeconds"),
+            deadline,
+            "must be greater than minReadySeconds",
+        ));
     }
     errors
 }
@@ -76,7 +87,11 @@ fn rolling_limits(rolling: &Value, path: &Path) -> Vec<Error> {
         }
     }
     if zero && errors.is_empty() {
-        errors.push(Error::invalid(&path.child("maxUnavailable"), rolling["maxUnavailable"].clone(), "may not be 0 when `maxSurge` is 0"));
+        errors.push(Error::invalid(
+            &path.child("maxUnavailable"),
+            rolling["maxUnavailable"].clone(),
+            "may not be 0 when `maxSurge` is 0",
+        ));
     }
     errors
 }
@@ -91,14 +106,24 @@ pub fn stateful_set(object: &Value) -> Vec<Error> {
     let mut errors = replicated(object);
     let path = Path::new("spec");
     errors.extend(one_of(&object["spec"], "podManagementPolicy", &["OrderedReady", "Parallel"], &path));
-    errors.extend(one_of(&object["spec"]["updateStrategy"], "type", &["OnDelete", "RollingUpdate"], &path.child("updateStrategy")));
+    errors.extend(one_of(
+        &object["spec"]["updateStrategy"],
+        "type",
+        &["OnDelete", "RollingUpdate"],
+        &path.child("updateStrategy"),
+    ));
     errors
 }
 
 /// A DaemonSet.
 pub fn daemon_set(object: &Value) -> Vec<Error> {
     let mut errors = replicated(object);
-    errors.extend(one_of(&object["spec"]["updateStrategy"], "type", &["OnDelete", "RollingUpdate"], &Path::new("spec.updateStrategy")));
+    errors.extend(one_of(
+        &object["spec"]["updateStrategy"],
+        "type",
+        &["OnDelete", "RollingUpdate"],
+        &Path::new("spec.updateStrategy"),
+    ));
     errors
 }
 
@@ -117,7 +142,11 @@ pub fn replication_controller(object: &Value) -> Vec<Error> {
     let labels = meta::get(spec, &["template", "metadata", "labels"]);
     if !selector.into_iter().flatten().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v)) {
         let place = path.child("template").child("metadata").child("labels");
-        errors.push(Error::invalid(&place, labels.cloned().unwrap_or(Value::Null), "`selector` does not match template `labels`"));
+        errors.push(Error::invalid(
+            &place,
+            labels.cloned().unwrap_or(Value::Null),
+            "`selector` does not match template `labels`",
+        ));
     }
     errors.extend(template(&spec["template"], &path.child("template"), &["Always"]));
     errors
@@ -205,10 +234,18 @@ pub fn cron_job(object: &Value) -> Vec<Error> {
     if schedule.is_empty() {
         errors.push(Error::required(&path.child("schedule"), ""));
     } else if schedule.contains("TZ") {
-        errors.push(Error::invalid(&path.child("schedule"), schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
+        errors.push(Error::invalid(
+            &path.child("schedule"),
+            schedule,
+            "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+        ));
     } else if !schedule.starts_with('@') && schedule.split_whitespace().count() != 5 {
         let found = schedule.split_whitespace().count();
-        errors.push(Error::invalid(&path.child("schedule"), schedule, format!("expected exactly 5 fields, found {found}: [{schedule}]")));
+        errors.push(Error::invalid(
+            &path.child("schedule"),
+            schedule,
+            format!("expected exactly 5 fields, found {found}: [{schedule}]"),
+        ));
     }
     errors.extend(one_of(spec, "concurrencyPolicy", &["Allow", "Forbid", "Replace"], &path));
     for key in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
@@ -243,7 +280,10 @@ mod tests {
         check(|d| d["spec"]["replicas"] = json!(-1), &["spec.replicas"]);
         check(|d| d["spec"]["selector"]["matchLabels"]["app"] = json!("x"), &["spec.template.metadata.labels"]);
         check(|d| d["spec"]["selector"] = Value::Null, &["spec.selector"]);
-        check(|d| d["spec"]["template"]["spec"]["restartPolicy"] = json!("Never"), &["spec.template.spec.restartPolicy"]);
+        check(
+            |d| d["spec"]["template"]["spec"]["restartPolicy"] = json!("Never"),
+            &["spec.template.spec.restartPolicy"],
+        );
         check(
             |d| d["spec"]["strategy"]["rollingUpdate"] = json!({"maxSurge": 0, "maxUnavailable": 0}),
             &["spec.strategy.rollingUpdate.maxUnavailable"],
