@@ -1,5 +1,7 @@
 //! Pods in a real containerd, without an API server. Needs root, and Debian's containerd, runc and CNI plugins.
 
+#![allow(clippy::unwrap_used, reason = "a test: clippy exempts only functions marked as such")]
+
 mod support;
 
 use std::{path::Path, sync::Arc, time::Duration};

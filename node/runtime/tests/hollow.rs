@@ -1,5 +1,7 @@
 //! The real kubelet on a hollow runtime: no root, no containers, no API server.
 
+#![allow(clippy::unwrap_used, reason = "a test: clippy exempts only functions marked as such")]
+
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;

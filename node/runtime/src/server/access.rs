@@ -14,10 +14,13 @@ const FRESH_FOR: Duration = Duration::from_secs(30);
 /// Most answers remembered.
 const REMEMBERED_MAX: usize = 1_000;
 
+/// User, verb and subresource of the node.
+type Question = (String, &'static str, &'static str);
+
 pub(crate) struct Access {
     client: kube::Client,
     node: String,
-    remembered: Mutex<HashMap<(String, &'static str, &'static str), (bool, Instant)>>,
+    remembered: Mutex<HashMap<Question, (bool, Instant)>>,
 }
 
 impl Access {

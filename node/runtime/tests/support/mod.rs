@@ -107,6 +107,12 @@ impl Drop for Containerd {
             ])
             .status()
             .unwrap();
+        let cgroups = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+        for cgroup in cgroups.map(|entry| entry.path().join(format!("xt-node-{}", std::process::id()))) {
+            if cgroup.exists() {
+                fs::remove_dir(&cgroup).unwrap_or_else(|error| eprintln!("{}: {error}", cgroup.display()));
+            }
+        }
         Command::new("ip").args(["netns", "del", &self.namespace]).status().unwrap();
     }
 }
