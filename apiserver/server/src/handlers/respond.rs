@@ -76,7 +76,7 @@ pub fn value(call: &Call, code: StatusCode, value: &Value) -> Result<Reply, Stat
 
 /// A cached or stored object as a reply; its bytes are sent as they are where possible.
 pub fn entry(call: &Call, entry: &Entry) -> Result<Reply, Status> {
-    if matches!(call.wanted, Wanted { transform: Transform::None, pretty: false, .. }) {
+    if matches!(call.wanted, Wanted { transform: Transform::None, pretty: false, .. }) && !call.served.converts() {
         match call.wanted.media {
             MediaType::Json => {
                 return Ok(compressed(
@@ -122,7 +122,7 @@ pub fn list(call: &Call, listed: &Listed) -> Result<Reply, Status> {
         }
         (Transform::None, MediaType::Protobuf) => protobuf_list(call, &metadata, listed),
         (Transform::None, _) => {
-            let items: Vec<Value> = listed.entries.iter().map(|entry| entry.value()).collect();
+            let items = objects();
             let gvk = list_gvk(call);
             let list = json!({"apiVersion": gvk.api_version(), "kind": gvk.kind, "metadata": metadata, "items": items});
             value(call, StatusCode::OK, &list)
@@ -141,7 +141,11 @@ fn json_list(call: &Call, metadata: &Value, listed: &Listed) -> Bytes {
         if index > 0 {
             out.put_u8(b',');
         }
-        out.put_slice(&entry.json);
+        if call.served.converts() {
+            out.put_slice(call.served.typed(entry.value()).to_string().as_bytes());
+        } else {
+            out.put_slice(&entry.json);
+        }
     }
     out.put_slice(b"]}\n");
     out.freeze()
@@ -196,7 +200,13 @@ pub fn watch_encoder(call: &Call) -> Result<(&'static str, Framing, FrameEncoder
             (PROTOBUF_WATCH, Framing::Protobuf, Arc::new(render))
         }
         (Transform::None, _) => {
-            ("application/json", Framing::JsonLines, Arc::new(move |entry: &Entry| typed_json(&gvk, &entry.json)))
+            let render = move |entry: &Entry| {
+                if served.converts() {
+                    return Bytes::from(served.typed(entry.value()).to_string());
+                }
+                typed_json(&gvk, &entry.json)
+            };
+            ("application/json", Framing::JsonLines, Arc::new(render))
         }
     };
     let render_status = match framing {

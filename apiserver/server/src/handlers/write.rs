@@ -116,7 +116,11 @@ async fn try_update(
     let row = &call.served.row;
     let old = &stored.object;
     prepare(call, &mut new, Some(old)).await?;
-    row.before_update(&mut new, old, &call.info.subresource)?;
+    if of_pod_part(call) {
+        check_pod_part(call, &mut new, old)?;
+    } else {
+        row.before_update(&mut new, old, &call.info.subresource)?;
+    }
     admit::validate(call, &new, Some(old)).await?;
     let claims = Claims::for_update(call, &mut new, old).await?;
     meta::metadata_mut(&mut new).insert("resourceVersion".into(), Value::from(meta::resource_version(old)));
@@ -144,6 +148,22 @@ async fn try_update(
             Ok(None)
         }
     }
+}
+
+/// Subresources that write what an update of the pod itself may not.
+fn of_pod_part(call: &Call) -> bool {
+    call.info.resource == "pods"
+        && matches!(call.info.subresource.as_str(), "binding" | "ephemeralcontainers" | "resize")
+}
+
+/// The rest of the pod is the stored one already; what is written has to be valid, and counts as a new generation.
+fn check_pod_part(call: &Call, new: &mut Value, old: &Value) -> Result<(), Status> {
+    let row = &call.served.row;
+    row.default(new);
+    if call.info.subresource != "binding" && new.get("spec") != old.get("spec") {
+        meta::set_generation(new, meta::generation(old).max(1) + 1);
+    }
+    row.invalid_unless_empty(new, &(row.strategy.validate)(new))
 }
 
 /// Defaults, mutating admission, defaults again.

@@ -77,21 +77,47 @@ impl Change for Replace<'_> {
 
 /// What a subresource takes over from an object sent to it.
 pub fn of_subresource(call: &Call, stored: &Value, sent: Value) -> Result<Value, Status> {
-    match (call.info.api_group.as_str(), call.info.resource.as_str(), call.info.subresource.as_str()) {
-        ("", "namespaces", "finalize") => {
-            let mut new = subresource::finalize_namespace(stored, &sent);
-            let version = meta::resource_version(&sent);
-            if !version.is_empty() {
-                meta::metadata_mut(&mut new).insert("resourceVersion".into(), Value::from(version));
-            }
-            Ok(new)
-        }
+    let of = (call.info.api_group.as_str(), call.info.resource.as_str(), call.info.subresource.as_str());
+    let mut new = match of {
+        ("", "namespaces", "finalize") => subresource::finalize_namespace(stored, &sent),
         ("certificates.k8s.io", "certificatesigningrequests", "approval") => {
-            subresource::approve_csr(stored, &sent, &call.ctx)
+            subresource::approve_csr(stored, &sent, &call.ctx)?
         }
         ("certificates.k8s.io", "certificatesigningrequests", "status") => {
-            subresource::update_csr_status(stored, &sent, &call.ctx)
+            subresource::update_csr_status(stored, &sent, &call.ctx)?
         }
-        _ => Ok(sent),
+        ("", "pods", "ephemeralcontainers") => {
+            let mut pod = stored.clone();
+            let containers = meta::list_at(&sent, &["spec", "ephemeralContainers"]).to_vec();
+            meta::set(&mut pod, &["spec", "ephemeralContainers"], Value::Array(containers));
+            pod
+        }
+        ("", "pods", "resize") => resized(stored, &sent),
+        _ => return Ok(sent),
+    };
+    let version = meta::resource_version(&sent);
+    if !version.is_empty() {
+        meta::metadata_mut(&mut new).insert("resourceVersion".into(), Value::from(version));
     }
+    Ok(new)
+}
+
+/// The stored pod with the resources of the containers sent (KEP-1287).
+fn resized(stored: &Value, sent: &Value) -> Value {
+    let mut pod = stored.clone();
+    for list in ["containers", "initContainers"] {
+        let Some(containers) = meta::get_mut(&mut pod, &["spec", list]).and_then(Value::as_array_mut) else { continue };
+        for container in containers {
+            let same = |other: &&Value| meta::str_at(other, &["name"]) == meta::str_at(container, &["name"]);
+            let found = meta::list_at(sent, &["spec", list])
+                .iter()
+                .find(same)
+                .and_then(|other| other.get("resources"))
+                .cloned();
+            if let Some(resources) = found {
+                container["resources"] = resources;
+            }
+        }
+    }
+    pod
 }

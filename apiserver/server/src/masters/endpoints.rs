@@ -18,6 +18,8 @@ use xebec_api::{GroupVersionKind, Status, codec, meta};
 const LEASE_SECONDS: i64 = 10;
 /// Interval of renewals.
 const RENEW_INTERVAL: Duration = Duration::from_secs(3);
+/// Renewals after which the objects are looked at even though the masters are the same.
+const REPAIR_ROUNDS: u32 = 5;
 /// Time a renewal may take.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(2);
 /// Masters read at once.
@@ -28,12 +30,18 @@ const LEASES: &str = "masterleases/";
 pub async fn present(app: Arc<App>) {
     let mut lease = None;
     let mut published: Option<BTreeSet<IpAddr>> = None;
+    let mut rounds = 0u32;
     let mut ticks = tokio::time::interval(RENEW_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = app.stop.cancelled() => break,
             _ = ticks.tick() => {}
+        }
+        rounds += 1;
+        if rounds.is_multiple_of(REPAIR_ROUNDS) {
+            // Somebody may have deleted or changed them.
+            published = None;
         }
         match step(&app, &mut lease, published.as_ref()).await {
             Ok(masters) => published = Some(masters),
@@ -65,7 +73,7 @@ async fn step(
     let masters = living(app).await?;
     if published != Some(&masters) {
         publish(app, &masters).await?;
-        tracing::info!(?masters, "kubernetes endpoints");
+        tracing::debug!(?masters, "kubernetes endpoints");
     }
     Ok(masters)
 }
