@@ -1,5 +1,7 @@
 //! The smaller kinds of the core group.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use xebec_api::meta;
 
@@ -24,9 +26,17 @@ pub fn node(object: &mut Value) {
     }
 }
 
-/// A Secret.
+/// A Secret: what came as text is kept as bytes, and wins (core/v1 `Convert_v1_Secret_To_core_Secret`).
 pub fn secret(object: &mut Value) {
     empty(object, "type", "Opaque");
+    let Some(Value::Object(texts)) = meta::remove(object, &["stringData"]) else { return };
+    if texts.is_empty() {
+        return;
+    }
+    let data = child(object, "data");
+    for (key, text) in texts {
+        data[&key] = STANDARD.encode(text.as_str().unwrap_or("")).into();
+    }
 }
 
 /// Endpoints.
@@ -89,5 +99,17 @@ pub fn limit_range(object: &mut Value) {
             let requests = child(item, "defaultRequest");
             default.iter().for_each(|(name, quantity)| absent(requests, name, quantity.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_secrets_becomes_data() {
+        let mut object = json!({"data": {"a": "b2xk", "b": "Yg=="}, "stringData": {"a": "new"}});
+        secret(&mut object);
+        assert_eq!(object, json!({"type": "Opaque", "data": {"a": "bmV3", "b": "Yg=="}}));
     }
 }

@@ -363,6 +363,20 @@ mod tests {
     }
 
     #[test]
+    fn keys_left_out_have_their_defaults() {
+        let ports = |ports: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": ports}});
+        let service = GroupVersionKind::new("", "v1", "Service");
+        let writer = Writer { manager: "one", subresource: "" };
+        let ctx = test_context(User::default());
+        let live = ports(json!([{"port": 80, "protocol": "TCP", "targetPort": 80}]));
+        let merged = apply(&service, Some(&live), &ports(json!([{"port": 80}])), writer, false, &ctx).expect("applied");
+        assert_eq!(merged["spec"]["ports"], live["spec"]["ports"]);
+        let again =
+            apply(&service, Some(&merged), &ports(json!([{"port": 80}])), writer, false, &ctx).expect("applied");
+        assert_eq!(again, merged);
+    }
+
+    #[test]
     fn conflicts_are_named_and_force_takes() {
         let live = run(None, &deployment(1, "x"), "one", false).expect("created");
         let status = run(Some(&live), &deployment(2, "x"), "two", false).expect_err("owned");

@@ -55,9 +55,12 @@ fn granular(field: &'static Field) -> Option<&'static Type> {
 /// The path element of a list's item.
 pub(super) fn item_element(walk: Walk, item: &Value) -> String {
     match walk {
-        Walk::Keyed(keys, _) => {
+        Walk::Keyed(keys, schema) => {
+            // A key left out has its default: `{containerPort: 80}` and `{containerPort: 80, protocol: TCP}` are one port.
+            let default = |key: &str| serde_json::from_str(schema?.field(key)?.default?).ok();
+            let value_of = |key: &str| item.get(key).filter(|v| !v.is_null()).cloned().or_else(|| default(key));
             let named: Map<String, Value> =
-                keys.iter().filter_map(|key| item.get(*key).map(|value| ((*key).to_owned(), value.clone()))).collect();
+                keys.iter().filter_map(|key| value_of(key).map(|value| ((*key).to_owned(), value))).collect();
             format!("k:{}", Value::Object(named))
         }
         _ => format!("v:{item}"),
