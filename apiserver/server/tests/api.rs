@@ -30,14 +30,31 @@ async fn bad_input_is_refused_as_upstream_does_and_nothing_is_stored() {
         (Method::POST, MAPS, "application/json", vec![b'a'; 4 << 20].into(), 413, "RequestEntityTooLarge"),
         (Method::POST, &strict, "application/json", unknown.into(), 400, "BadRequest"),
         (Method::POST, MAPS, "application/json", map("Upper").to_string().into(), 422, "Invalid"),
-        (Method::POST, "/api/v1/namespaces/none/configmaps", "application/json", map("x").to_string().into(), 404, "NotFound"),
-        (Method::PATCH, "/api/v1/namespaces/default/configmaps/x", "application/json", "{}".into(), 415, "UnsupportedMediaType"),
+        (
+            Method::POST,
+            "/api/v1/namespaces/none/configmaps",
+            "application/json",
+            map("x").to_string().into(),
+            404,
+            "NotFound",
+        ),
+        (
+            Method::PATCH,
+            "/api/v1/namespaces/default/configmaps/x",
+            "application/json",
+            "{}".into(),
+            415,
+            "UnsupportedMediaType",
+        ),
         (Method::GET, "/api/v1/namespaces/default/nothings", "", Bytes::new(), 404, "NotFound"),
     ];
     for (method, path, content_type, body, code, reason) in cases {
         let (got, status) = api.call(method, path, content_type, body).await;
         assert_eq!((got.as_u16(), status["reason"].as_str()), (code, Some(reason)), "{content_type} {path}: {status}");
-        assert_eq!((&status["kind"], &status["status"], &status["code"]), (&json!("Status"), &json!("Failure"), &json!(code)));
+        assert_eq!(
+            (&status["kind"], &status["status"], &status["code"]),
+            (&json!("Status"), &json!("Failure"), &json!(code))
+        );
     }
     let (_, list) = api.get(MAPS).await;
     assert_eq!(list["items"], json!([]));
@@ -105,7 +122,8 @@ async fn lists_page_at_one_revision_and_watches_resume_where_they_were() {
         seen.push(format!("{} {}", event["type"].as_str().expect("a type"), object["name"].as_str().expect("a name")));
     }
     assert_eq!(seen, ["ADDED a", "DELETED a", "ADDED b"]);
-    let mut resumed = api.lines(Method::GET, &format!("{MAPS}?watch=1&resourceVersion={middle}&labelSelector=show%3Dyes")).await;
+    let mut resumed =
+        api.lines(Method::GET, &format!("{MAPS}?watch=1&resourceVersion={middle}&labelSelector=show%3Dyes")).await;
     assert_eq!(resumed.next().await.expect("an event")["type"], "DELETED");
     assert_eq!(resumed.next().await.expect("an event")["object"]["metadata"]["name"], "b");
 
@@ -114,7 +132,8 @@ async fn lists_page_at_one_revision_and_watches_resume_where_they_were() {
     assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
     assert!(gone.next().await.is_none());
 
-    let path = format!("{MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+    let path =
+        format!("{MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
     let mut initial = api.lines(Method::GET, &path).await;
     for _ in 0..3 {
         assert_eq!(initial.next().await.expect("an event")["type"], "ADDED");
@@ -161,7 +180,10 @@ async fn a_deposed_leader_cannot_write() {
     let url = world.server().await;
     let (api, scheduler) = (world.client(&url, Some("admin")), world.client(&url, Some("scheduler")));
     let path = "/xebec.io/v1/leaderships/kube-scheduler";
-    assert_eq!(world.client(&url, Some("alice")).call(Method::POST, &format!("{path}?identity=x"), "", "").await.0, 403);
+    assert_eq!(
+        world.client(&url, Some("alice")).call(Method::POST, &format!("{path}?identity=x"), "", "").await.0,
+        403
+    );
     let mut lines = scheduler.lines(Method::POST, &format!("{path}?identity=a")).await;
     let fence = loop {
         let line = lines.next().await.expect("a line");

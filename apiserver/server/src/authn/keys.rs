@@ -99,7 +99,7 @@ pub struct SigningKey {
 }
 
 enum Pair {
-    Ecdsa(EcdsaKeyPair),
+    Ecdsa(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -115,7 +115,7 @@ impl SigningKey {
         let ecdsa = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &SystemRandom::new());
         if let Ok(pair) = ecdsa {
             let public = VerifyingKey::of_p256(pair.public_key().as_ref());
-            return Ok(Self { pair: Pair::Ecdsa(pair), public });
+            return Ok(Self { pair: Pair::Ecdsa(Box::new(pair)), public });
         }
         let pair = RsaKeyPair::from_pkcs8(der)
             .or_else(|_| RsaKeyPair::from_der(der))

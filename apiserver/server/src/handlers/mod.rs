@@ -40,6 +40,8 @@ use xebec_apiserver_core::{RequestContext, User};
 /// Which objects of a collection are meant.
 pub type Filter = Arc<dyn Fn(&str, &Entry) -> bool + Send + Sync>;
 
+/// Owner of fields that somebody without a User-Agent writes.
+const UNKNOWN_MANAGER: &str = "unknown";
 const FENCE_HEADER: &str = "x-xebec-fence";
 
 /// One authorized request for a resource.
@@ -88,13 +90,14 @@ impl Call {
             "" => None,
             token => Some(Fence::parse(token).ok_or_else(commit::leadership_lost)?),
         };
+        let agent = agent.split('/').next().filter(|agent| !agent.is_empty());
         let manager = query.get("fieldManager").filter(|manager| !manager.is_empty());
         let ctx = RequestContext {
             now: jiff::Timestamp::now(),
             uid: uuid::Uuid::new_v4().to_string(),
             entropy: rand::random(),
             user,
-            field_manager: manager.unwrap_or_else(|| agent.split('/').next().unwrap_or_default()).to_owned(),
+            field_manager: manager.or(agent).unwrap_or(UNKNOWN_MANAGER).to_owned(),
         };
         let accepts_json = accept.contains("application/json") || accept.contains("*/*");
         let headers = request.headers().clone();

@@ -124,7 +124,9 @@ async fn try_update(
     admit::validate(call, &new, Some(old)).await?;
     let claims = Claims::for_update(call, &mut new, old).await?;
     meta::metadata_mut(&mut new).insert("resourceVersion".into(), Value::from(meta::resource_version(old)));
-    if Row::is_unchanged(&new, old) || options.dry_run {
+    // Two forms of the same object (an empty field there or absent) are one and the same at rest.
+    let encoded = call.served.encode(&new)?;
+    if Row::is_unchanged(&new, old) || options.dry_run || encoded == call.served.encode(old)? {
         return Ok(Some(Written { object: new, created: false }));
     }
     let key = stored.key.clone();
@@ -135,7 +137,7 @@ async fn try_update(
         txn.deletes.push(key);
         Claims::of_deleted(call, &new).join(&mut txn);
     } else {
-        txn.puts.push((key, call.served.encode(&new)?));
+        txn.puts.push((key, encoded));
         claims.join(&mut txn);
     }
     match commit(&call.app, txn, call.fence.as_ref()).await? {

@@ -112,7 +112,8 @@ impl World {
 
     /// A client that creates namespaces' default accounts as the controllers would.
     pub async fn with_account(&self, api: &Api) {
-        let account = serde_json::json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        let account =
+            serde_json::json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
         let (code, _) = api.post("/api/v1/namespaces/default/serviceaccounts", &account).await;
         assert_eq!(code, StatusCode::CREATED);
     }
@@ -157,7 +158,13 @@ impl Api {
     }
 
     /// Sends a request; the answer's code and body as JSON (a string where it is none).
-    pub async fn call(&self, method: Method, path: &str, content_type: &str, body: impl Into<Bytes>) -> (StatusCode, Value) {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> (StatusCode, Value) {
         let answer = self.send(method, path, content_type, body.into()).await;
         let code = answer.status();
         let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
