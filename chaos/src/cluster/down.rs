@@ -106,6 +106,10 @@ fn remove_containers(cluster: &Cluster, host: &Host) -> Result<()> {
     for cgroup in &cgroups {
         remove_cgroup(cgroup);
     }
+    let secrets = cluster.memory_dir(host);
+    if secrets.exists() {
+        fs::remove_dir_all(&secrets).with_context(|| format!("cannot remove {}", secrets.display()))?;
+    }
     Ok(())
 }
 

@@ -29,7 +29,7 @@ pub fn up(cluster: &Cluster) -> Result<()> {
     check(cluster)?;
     let first_start = State::load(&spec.dir)?.is_none();
     let result = start(cluster);
-    if result.is_err() && first_start {
+    if result.is_err() && first_start && std::env::var_os("XEBEC_KEEP").is_none() {
         // Nothing half-started: what a first start leaves behind nobody could use.
         super::down::stop(cluster).context("and cleaning up failed as well")?;
     }

@@ -1,6 +1,9 @@
 //! A worker host: its container runtime and its node agent; or one process that plays many hollow nodes.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -36,6 +39,7 @@ impl Cluster {
             format!("--cni-conf-dir={}", host.dir.join("cni").display()),
             format!("--cni-bin-dir={CNI_BIN_DIR}"),
             format!("--cgroup-root={}", self.cgroup_root(host)),
+            format!("--memory-dir={}", self.memory_dir(host).display()),
             "--cluster-dns=10.96.0.10".into(),
             "--cluster-domain=cluster.local".into(),
         ]);
@@ -47,6 +51,11 @@ impl Cluster {
     /// The cgroup of a host's pods: no two hosts on the machine share one, whatever clusters they belong to.
     pub(super) fn cgroup_root(&self, host: &Host) -> String {
         format!("/xebec/{}-{}", self.spec.name, host.name)
+    }
+
+    /// Where a host's Secrets lie: in memory.
+    pub(super) fn memory_dir(&self, host: &Host) -> PathBuf {
+        Path::new("/dev/shm").join(format!("{}-{}", self.spec.name, host.name))
     }
 
     pub(super) fn start_hollow(&self, host: &Host, entry: &Worker) -> Result<()> {
