@@ -24,11 +24,11 @@ pub fn network(setting: &Setting) -> Result<()> {
         for host in ["backend", "backend.default.svc.cluster.local", &cluster_ip] {
             let url = format!("http://{host}:8080/cgi-bin/entries?open-sesame");
             setting.eventually(&format!("{from} to reach {host}"), || {
-                setting.kubectl.run(&["exec", &from, "--", "wget", "-q", "-T", "5", "-O", "-", &url]).map(Some)
+                setting.kubectl.run(&["exec", &from, "--", "timeout", "5", "wget", "-q", "-O", "-", &url]).map(Some)
             })?;
         }
         let url = format!("http://{other}/cgi-bin/guestbook");
-        setting.kubectl.run(&["exec", &from, "--", "wget", "-q", "-T", "5", "-O", "-", &url])?;
+        setting.kubectl.run(&["exec", &from, "--", "timeout", "5", "wget", "-q", "-O", "-", &url])?;
     }
     // From outside, by the port that every node offers.
     for number in 1..=2 {
@@ -37,7 +37,7 @@ pub fn network(setting: &Setting) -> Result<()> {
             setting.cluster.spec.worker(number).address
         );
         let page = setting
-            .eventually(&url, || shell::run("busybox", &["wget", "-q", "-T", "5", "-O", "-", &url]).map(Some))?;
+            .eventually(&url, || shell::run("busybox", &["timeout", "5", "wget", "-q", "-O", "-", &url]).map(Some))?;
         ensure!(page.contains(&format!("ahoy{number}")), "{page}");
     }
     let signed = setting.kubectl.run(&["exec", "deploy/backend", "--", "cat", "/data/entries"])?;

@@ -130,7 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Reader<S> {
         let frame = match self.framer.read_frame().await {
             Ok(frame) => frame,
             // The runtime closes the connection when the process is gone; what it had to say came before.
-            Err(_) => return Ok(None),
+            Err(spdystream_rs::Error::ConnectionClosed) => return Ok(None),
+            Err(error) => return Err(failed(error)),
         };
         let received = match frame {
             Frame::Data(data) => match self.channels.get(&data.stream_id) {

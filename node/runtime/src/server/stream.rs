@@ -129,7 +129,7 @@ async fn connect(opened: Opened, kind: &str, mut request: Request<Incoming>) -> 
             }
         };
         if let Err(error) = ended.await {
-            tracing::debug!(%error, "stream ended");
+            tracing::warn!(%error, "stream to a container broke");
         }
     });
     Ok(websocket::accept(&key, protocol))

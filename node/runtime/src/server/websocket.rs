@@ -8,7 +8,11 @@ use http::{HeaderValue, Response, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
+    tungstenite::{
+        Message,
+        handshake::derive_accept_key,
+        protocol::{CloseFrame, Role, frame::coding::CloseCode},
+    },
 };
 
 use super::{
@@ -39,6 +43,12 @@ pub(super) fn accept(key: &HeaderValue, protocol: &'static str) -> Response<Body
     answer
 }
 
+/// kubectl counts a stream as complete only if it was closed with this code (client-go
+/// `tools/remotecommand/websocket.go` maps 1000 to the end of file, everything else to an error).
+fn normal_closure() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
+}
+
 /// Carries a v5 WebSocket over the runtime's SPDY streams until the runtime has said everything, or the client leaves.
 pub(super) async fn translate<C, B>(client: C, backend: B, channels: &[Channel]) -> io::Result<()>
 where
@@ -60,7 +70,7 @@ where
             message.extend_from_slice(&data);
             to_client.send(Message::Binary(message.into())).await.map_err(io::Error::other)?;
         }
-        to_client.close().await.map_err(io::Error::other)
+        to_client.send(normal_closure()).await.map_err(io::Error::other)
     };
     let inward = async {
         while let Some(message) = from_client.next().await {
@@ -99,7 +109,7 @@ where
         loop {
             let count = read.read(&mut buffer).await?;
             if count == 0 {
-                return to_client.close().await.map_err(io::Error::other);
+                return to_client.send(normal_closure()).await.map_err(io::Error::other);
             }
             let message = Message::Binary(Bytes::copy_from_slice(&buffer[..count]));
             to_client.send(message).await.map_err(io::Error::other)?;
