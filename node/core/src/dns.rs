@@ -310,11 +310,14 @@ fn found(answers: Vec<Record>) -> Answer {
 
 /// A name with exactly one record.
 fn one(name: &str, data: Data, kind: Type) -> Answer {
-    let fits = match (&data, kind) {
-        (_, Type::Any) => true,
-        (Data::A(_), Type::A) | (Data::Txt(_), Type::Txt) | (Data::Soa, Type::Soa) | (Data::Ns(_), Type::Ns) => true,
-        _ => false,
-    };
+    let fits = matches!(
+        (&data, kind),
+        (_, Type::Any)
+            | (Data::A(_), Type::A)
+            | (Data::Txt(_), Type::Txt)
+            | (Data::Soa, Type::Soa)
+            | (Data::Ns(_), Type::Ns)
+    );
     if fits { found(vec![record(name, data)]) } else { Answer::NoData }
 }
 
