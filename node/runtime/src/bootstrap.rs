@@ -28,6 +28,8 @@ use xebec_pki::{Identity, Issued, KeyAndRequest, read_certificates, spki_sha256}
 const RETRY: Duration = Duration::from_millis(500);
 /// Attempts between two lines of progress in the log.
 const ATTEMPTS_PER_LINE: u32 = 20;
+/// A fresh token may be unknown to a master whose cache lags; after this many refusals it counts as wrong.
+const REFUSALS_MAX: u32 = 10;
 /// Bound on one handshake with a master.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// How long one request may stay unanswered by the signer before another is made.
@@ -71,6 +73,12 @@ pub enum BootstrapError {
     /// The API server refused.
     #[error("certificate signing request: {0}")]
     Api(#[from] kube::Error),
+    /// The API server does not know our token, or no longer.
+    #[error("the API servers refuse this node's token; make a new one with `xebec token create` and start {node} with it")]
+    Unauthorized {
+        /// The node.
+        node: String,
+    },
     /// The request was denied or failed.
     #[error("certificate signing request {name} was not granted: {reason}")]
     Denied {
@@ -284,12 +292,24 @@ impl ServerCertVerifier for Witness {
     }
 }
 
-/// Gets a certificate and stores it; tries until `stop`.
-pub async fn obtain(identities: &Identities, client: &kube::Client, wish: &Wish, stop: &CancellationToken) {
-    let mut attempts = 0_u32;
+/// Gets a certificate and stores it; tries until `stop`, through masters that come and go.
+///
+/// # Errors
+/// [`BootstrapError::Unauthorized`] when the API server goes on refusing our credentials: no waiting mends that.
+pub async fn obtain(
+    identities: &Identities,
+    client: &kube::Client,
+    wish: &Wish,
+    stop: &CancellationToken,
+) -> Result<(), BootstrapError> {
+    let (mut attempts, mut refusals) = (0_u32, 0_u32);
     while !stop.is_cancelled() {
         match request(identities, client, wish, stop).await {
-            Ok(()) => return,
+            Ok(()) => return Ok(()),
+            Err(BootstrapError::Api(kube::Error::Api(status))) if status.code == 401 && refusals >= REFUSALS_MAX => {
+                return Err(BootstrapError::Unauthorized { node: wish.node.clone() });
+            }
+            Err(BootstrapError::Api(kube::Error::Api(status))) if status.code == 401 => refusals += 1,
             Err(error) if attempts.is_multiple_of(ATTEMPTS_PER_LINE) => {
                 tracing::warn!(node = wish.node, signer = wish.signer, %error, "no certificate yet");
             }
@@ -298,6 +318,7 @@ pub async fn obtain(identities: &Identities, client: &kube::Client, wish: &Wish,
         attempts += 1;
         pause(RETRY, stop).await;
     }
+    Ok(())
 }
 
 async fn request(
@@ -348,7 +369,9 @@ pub async fn keep_fresh(identities: Identities, client: kube::Client, wish: Wish
     while !stop.is_cancelled() {
         let left = identities.seconds_left(wish.stem, &wish.common_name()).unwrap_or(0);
         if left * 100 <= lifetime * RENEW_AT_REMAINING_PERCENT {
-            obtain(&identities, &client, &wish, &stop).await;
+            if let Err(error) = obtain(&identities, &client, &wish, &stop).await {
+                tracing::warn!(%error, "certificate not renewed yet");
+            }
             lifetime = identities.seconds_left(wish.stem, &wish.common_name()).unwrap_or(0);
         }
         pause(RENEWAL_CHECK, &stop).await;

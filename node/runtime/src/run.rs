@@ -180,7 +180,7 @@ async fn identity(
             .clone()
             .ok_or_else(|| Error::flag("token", "a new node needs one to ask for its certificates"))?;
         let client = Connection::open(ConnectOptions { token: Some(token), ..base.clone() }).await?.client()?;
-        bootstrap::obtain(&identities, &client, &wish, stop).await;
+        bootstrap::obtain(&identities, &client, &wish, stop).await?;
     }
     if stop.is_cancelled() {
         return Ok(None);
