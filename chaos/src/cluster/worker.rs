@@ -18,6 +18,9 @@ use crate::{
 /// A container runtime answers within this time, or something is wrong.
 const RUNTIME_START_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// The hosts share one disk with everything else on the machine: a tenth of it free is too much to ask.
+const EVICTION_HARD: &str = "nodefs.available<1Gi";
+
 /// How a worker gets into the cluster.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -25,6 +28,11 @@ pub struct Worker {
     pub token: String,
     /// The pin of the cluster's authority.
     pub ca_hash: String,
+}
+
+/// The token travels in the environment: command lines are for everybody to see.
+fn environment(entry: &Worker) -> Vec<(String, String)> {
+    vec![("XEBEC_TOKEN".into(), entry.token.clone())]
 }
 
 impl Cluster {
@@ -40,10 +48,11 @@ impl Cluster {
             format!("--cni-bin-dir={CNI_BIN_DIR}"),
             format!("--cgroup-root={}", self.cgroup_root(host)),
             format!("--memory-dir={}", self.memory_dir(host).display()),
+            format!("--eviction-hard={EVICTION_HARD}"),
             "--cluster-dns=10.96.0.10".into(),
             "--cluster-domain=cluster.local".into(),
         ]);
-        let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: vec![] };
+        let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: environment(entry) };
         self.component(host).start(&launch)?;
         Ok(())
     }
@@ -62,7 +71,7 @@ impl Cluster {
         fs::create_dir_all(&host.dir)?;
         let mut argv = self.node_argv(host, entry);
         argv.push(format!("--hollow={}", self.spec.workers));
-        self.component(host).start(&Launch { argv, network_namespace: None, env: vec![] })?;
+        self.component(host).start(&Launch { argv, network_namespace: None, env: environment(entry) })?;
         Ok(())
     }
 
@@ -75,7 +84,6 @@ impl Cluster {
             format!("--node-ip={}", host.address),
             format!("--data-dir={}", host.dir.join("data").display()),
             format!("--server={}", servers.join(",")),
-            format!("--token={}", entry.token),
             format!("--ca-cert-hash={}", entry.ca_hash),
         ]
     }

@@ -10,6 +10,7 @@ pub mod cni;
 pub mod dns;
 pub mod egress;
 pub mod env;
+pub mod eviction;
 pub mod files;
 pub mod labels;
 pub mod plan;

@@ -281,6 +281,7 @@ fn node_facts(flags: &Flags, name: &str, settings: &Settings, machine: Machine, 
         port,
         data_dir: flags.data_dir.clone(),
         lease_seconds: flags.node_lease_duration_seconds,
+        eviction: flags.eviction_hard,
     })
 }
 

@@ -74,7 +74,9 @@ pub enum BootstrapError {
     #[error("certificate signing request: {0}")]
     Api(#[from] kube::Error),
     /// The API server does not know our token, or no longer.
-    #[error("the API servers refuse this node's token; make a new one with `xebec token create` and start {node} with it")]
+    #[error(
+        "the API servers refuse this node's token; make a new one with `xebec token create` and start {node} with it"
+    )]
     Unauthorized {
         /// The node.
         node: String,

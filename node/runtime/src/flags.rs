@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use xebec_node_core::eviction::Thresholds;
+
 /// Flags of the node agent.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
@@ -30,6 +32,9 @@ pub struct Flags {
     /// `/run` is on disk, by default.
     #[arg(long, value_name = "DIR")]
     pub memory_dir: Option<PathBuf>,
+    /// When the node counts as short of memory or disk; what is not named keeps the default.
+    #[arg(long, value_name = "SIGNALS", default_value = "memory.available<100Mi,nodefs.available<10%")]
+    pub eviction_hard: Thresholds,
     /// The container runtime's CRI v1 socket.
     #[arg(long, value_name = "URL", default_value = "unix:///run/containerd/containerd.sock")]
     pub container_runtime_endpoint: String,

@@ -3,16 +3,12 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use k8s_openapi::{api::core::v1::NodeSystemInfo, apimachinery::pkg::api::resource::Quantity};
-use xebec_node_core::{resolv, resources};
+use xebec_node_core::{eviction::Thresholds, resolv, resources};
 
 use crate::Flags;
 
 /// Version of the kubelet API we are compatible with.
 const KUBELET_VERSION: &str = "v1.35.0";
-/// Free memory under which a node is under memory pressure (upstream's eviction default).
-const MEMORY_FREE_BYTES_MIN: u64 = 100 << 20;
-/// Free part of the file system under which it is under disk pressure, in percent.
-const DISK_FREE_PERCENT_MIN: u64 = 10;
 
 /// Resources of a node by name.
 pub type Resources = BTreeMap<String, Quantity>;
@@ -75,9 +71,12 @@ impl Machine {
 }
 
 /// Whether the node runs short: `(memory, disk)`.
-pub fn pressure(data_dir: &Path) -> (bool, bool) {
+pub fn pressure(data_dir: &Path, thresholds: &Thresholds) -> (bool, bool) {
     let (size, free) = disk(data_dir);
-    (meminfo("MemAvailable:") < MEMORY_FREE_BYTES_MIN, size > 0 && free * 100 < size * DISK_FREE_PERCENT_MIN)
+    (
+        thresholds.memory_available.is_crossed(meminfo("MemAvailable:"), meminfo("MemTotal:")),
+        thresholds.nodefs_available.is_crossed(free, size),
+    )
 }
 
 /// What a Node tells of its machine. `node` keeps nodes that share a machine apart.

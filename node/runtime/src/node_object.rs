@@ -17,6 +17,7 @@ use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use xebec_client::failure;
+use xebec_node_core::eviction::Thresholds;
 
 use crate::{
     machine::{self, Machine},
@@ -54,6 +55,8 @@ pub struct NodeFacts {
     pub data_dir: PathBuf,
     /// How long a heartbeat is good.
     pub lease_seconds: u32,
+    /// When it counts as short of memory or disk.
+    pub eviction: Thresholds,
 }
 
 /// Parses `key=value:effect`.
@@ -158,7 +161,7 @@ impl Keeper {
         let facts = &self.facts;
         let version = self.runtime.version().await.unwrap_or_default();
         let not_ready = self.runtime.not_ready().await.unwrap_or_else(|error| Some(error.to_string()));
-        let (memory, disk) = machine::pressure(&facts.data_dir);
+        let (memory, disk) = machine::pressure(&facts.data_dir, &facts.eviction);
         let ready = match &not_ready {
             None => (true, "KubeletReady", "kubelet is posting ready status".to_owned()),
             Some(reason) => (false, "KubeletNotReady", reason.clone()),
