@@ -7,12 +7,20 @@ mod applications;
 mod containers;
 #[path = "steps/failover.rs"]
 mod failover;
+#[path = "steps/hollow.rs"]
+mod hollow;
 #[path = "steps/nodes.rs"]
 mod nodes;
 #[path = "steps/setting.rs"]
 mod setting;
 
 use setting::Setting;
+
+/// Without containers, and with nothing that needs root.
+#[test]
+fn a_hollow_cluster_runs_a_deployment() {
+    hollow::a_deployment_becomes_available().expect("hollow nodes take pods");
+}
 
 type Step = fn(&Setting) -> anyhow::Result<()>;
 
@@ -39,4 +47,5 @@ fn the_main_job_runs_end_to_end() {
         }
         eprintln!("    done in {:.1} s", started.elapsed().as_secs_f64());
     }
+    setting.down_leaves_nothing().expect("down leaves nothing behind");
 }

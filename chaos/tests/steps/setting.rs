@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use xebec_chaos::{
     api::ApiClient,
@@ -39,6 +39,30 @@ impl Setting {
             return Err(error);
         }
         Ok(setting)
+    }
+
+    /// Takes the cluster down and looks whether anything of it is left on the machine.
+    pub fn down_leaves_nothing(&self) -> Result<()> {
+        if env::var_os("XEBEC_KEEP").is_some() {
+            return Ok(());
+        }
+        let spec = &self.cluster.spec;
+        cluster::down(&self.cluster)?;
+        let namespaces = shell::run("ip", &["netns", "list"])?;
+        ensure!(!namespaces.contains(&spec.name), "namespaces are left: {namespaces}");
+        let links = shell::run("ip", &["-brief", "link"])?;
+        ensure!(!links.contains(&spec.name), "links are left: {links}");
+        let dir = spec.dir.display().to_string();
+        let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+        ensure!(!mounts.contains(&dir), "mounts are left under {dir}");
+        ensure!(!spec.dir.exists(), "{dir} is left");
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            ensure!(!String::from_utf8_lossy(&line).contains(&dir), "process {} is left", entry.path().display());
+        }
+        let cgroups = shell::run("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", &format!("{}-*", spec.name)])?;
+        ensure!(cgroups.trim().is_empty(), "cgroups are left: {cgroups}");
+        Ok(())
     }
 
     /// A file or folder of the checkout.
