@@ -199,6 +199,8 @@ func (g *generator) field(out *strings.Builder, owner reflect.Type, f reflect.St
 	}
 	flag(marks["mapType"] != "", "map="+marks["mapType"])
 	flag(marks["structType"] == "atomic", "atomic")
+	// OpenAPI has one word for both; a field may be granular though its type is atomic (PersistentVolumeSpec.claimRef).
+	flag(marks["structType"] == "granular", "map=granular")
 	if strategy := f.Tag.Get("patchStrategy"); strategy != "" {
 		if key := f.Tag.Get("patchMergeKey"); key != "" {
 			strategy += ":" + key

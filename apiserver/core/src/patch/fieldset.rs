@@ -49,7 +49,8 @@ pub(super) fn walk_field(schema: Option<&'static Type>, name: &str, value: &Valu
 }
 
 fn granular(field: &'static Field) -> Option<&'static Type> {
-    field.element_type().filter(|ty| ty.special.is_none() && !ty.atomic)
+    let atomic = |ty: &Type| ty.atomic && field.map_type != Some("granular");
+    field.element_type().filter(|ty| ty.special.is_none() && !atomic(ty))
 }
 
 /// The path element of a list's item.
@@ -267,5 +268,15 @@ mod tests {
         assert_eq!(set.intersection(&image), image);
         assert_eq!(set.difference(&image).union(&image), set);
         assert!(set.difference(&set).is_empty());
+    }
+
+    #[test]
+    fn a_field_may_be_granular_though_its_type_is_atomic() {
+        let types = xebec_api::facts::facts().types();
+        let walk = |ty: &str, field: &str| {
+            walk_field(types.iter().find(|known| known.name == ty), field, &json!({"name": "a"}))
+        };
+        assert!(matches!(walk("core.v1.PersistentVolumeSpec", "claimRef"), Walk::Struct(Some(_))));
+        assert!(matches!(walk("core.v1.Event", "involvedObject"), Walk::Leaf));
     }
 }
