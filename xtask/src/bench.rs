@@ -20,8 +20,8 @@ use crate::build::{self, Need, Profile};
 const SETTLE: Duration = Duration::from_secs(20);
 /// How long idle cost is observed.
 const IDLE_WINDOW: Duration = Duration::from_secs(30);
-/// Kills of the leading master.
-const KILLS: usize = 5;
+/// Kills of each kind of leader.
+const KILLS: usize = 3;
 /// A figure that takes longer than this is a failure, not a measurement.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Writes between two faults.
@@ -29,7 +29,7 @@ const WRITES: usize = 200;
 
 /// Measures the reference cluster and prints a table.
 pub fn cluster() -> Result<()> {
-    build::install_missing(Need::Cluster)?;
+    build::install_missing(Need::Tests)?;
     preflight::check_kernel()?;
     let cluster = Cluster::new(ClusterSpec {
         name: "xbbench".into(),
@@ -114,38 +114,50 @@ fn failover(cluster: &Cluster) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Runtime::new()?;
     let server = format!("https://{}", cluster.spec.balancer());
     let client = ApiClient::new(&server, &cluster.spec.masters()[0].dir.join("certs"))?;
-    let (mut gaps, mut resumes, mut acknowledged) = (Vec::new(), Vec::new(), 0);
-    for kill in 1..=KILLS {
-        eprintln!("killing the leading master, {kill} of {KILLS}");
-        let namespace = format!("writes-{kill}");
-        cluster.kubectl().run(&["create", "namespace", &namespace])?;
-        let leader = leader(cluster)?;
-        let writers = runtime.block_on(async { Writers::start(&client, &namespace) });
-        flow(&writers, WRITES)?;
-        let killed = Instant::now();
-        cluster.component(&leader).kill()?;
-        resumes.push(control_loops_resume(cluster, kill, killed)?.as_secs_f64());
-        flow(&writers, writers.acknowledged() + WRITES)?;
-        let record = runtime.block_on(writers.check())?;
-        acknowledged += record.acknowledged.len();
-        gaps.push(record.longest_gap().as_secs_f64());
-        cluster::start_host(cluster, &leader)?;
-        await_ready(cluster, &leader)?;
+    let (mut acknowledged, mut rows) = (0, Vec::new());
+    for (who, find) in [
+        ("the store's leader", Cluster::store_leader as fn(&Cluster) -> Result<Host>),
+        ("the control loops' leader", Cluster::controllers_leader),
+    ] {
+        let (mut gaps, mut resumes) = (Vec::new(), Vec::new());
+        for kill in 1..=KILLS {
+            eprintln!("killing {who}, {kill} of {KILLS}");
+            let name = format!("round-{}-{kill}", rows.len());
+            cluster.kubectl().run(&["create", "namespace", &name])?;
+            let leader = wait_for(LIMIT, who, || Ok(find(cluster).ok()))?;
+            let writers = runtime.block_on(async { Writers::start(&client, &name) });
+            flow(&writers, WRITES)?;
+            let killed = Instant::now();
+            cluster.component(&leader).kill()?;
+            resumes.push(control_loops_resume(cluster, &name, killed)?.as_secs_f64());
+            flow(&writers, writers.acknowledged() + WRITES)?;
+            let record = runtime.block_on(writers.check())?;
+            acknowledged += record.acknowledged.len();
+            gaps.push(record.longest_gap().as_secs_f64());
+            cluster::start_host(cluster, &leader)?;
+            await_ready(cluster, &leader)?;
+        }
+        rows.push(row(
+            &format!("longest write gap after kill -9 of {who}"),
+            format!("{} s", list(&gaps, 2)),
+            "under 2 s",
+        ));
+        rows.push(row(
+            &format!("kill -9 of {who} to a new pod placed"),
+            format!("{} s", list(&resumes, 2)),
+            "under 5 s",
+        ));
     }
-    Ok(vec![
-        row("longest write gap after kill -9 of the leader", format!("{} s", list(&gaps, 2)), "under 2 s"),
-        row("kill -9 of the leader to a new pod scheduled", format!("{} s", list(&resumes, 2)), "under 5 s"),
-        row("acknowledged writes lost", format!("0 of {acknowledged}"), "0"),
-    ])
+    rows.push(row("acknowledged writes lost", format!("0 of {acknowledged}"), "0"));
+    Ok(rows)
 }
 
 /// The time from the kill until a Deployment made after it has a pod that a scheduler has placed: API server,
 /// controllers and scheduler all work again.
-fn control_loops_resume(cluster: &Cluster, kill: usize, killed: Instant) -> Result<Duration> {
-    let name = format!("probe-{kill}");
+fn control_loops_resume(cluster: &Cluster, name: &str, killed: Instant) -> Result<Duration> {
     let kubectl = cluster.kubectl();
     wait_for(LIMIT, "a deployment to be taken", || {
-        let create = ["create", "deployment", &name, "--image=xebec.local/busybox:1", "--", "sleep", "86400"];
+        let create = ["create", "deployment", name, "--image=xebec.local/busybox:1", "--", "sleep", "86400"];
         match kubectl.run(&create) {
             Err(error) if !format!("{error:#}").contains("already exists") => Ok(None),
             _ => Ok(Some(())),
@@ -160,18 +172,6 @@ fn control_loops_resume(cluster: &Cluster, kill: usize, killed: Instant) -> Resu
 
 fn flow(writers: &Writers, count: usize) -> Result<()> {
     wait_for(LIMIT, "writes to flow", || Ok((writers.acknowledged() >= count).then_some(())))
-}
-
-/// The master that leads the control loops; the store's leader is killed too whenever it is the same.
-fn leader(cluster: &Cluster) -> Result<Host> {
-    let holder = wait_for(LIMIT, "a leader", || {
-        let Ok(lease) = cluster.kubectl().get(&["lease", "-n", "kube-system", "kube-controller-manager"]) else {
-            return Ok(None);
-        };
-        Ok(lease["spec"]["holderIdentity"].as_str().map(str::to_owned))
-    })?;
-    let masters = cluster.spec.masters();
-    masters.into_iter().find(|host| host.name == holder).with_context(|| format!("{holder} is no master"))
 }
 
 fn await_ready(cluster: &Cluster, host: &Host) -> Result<()> {

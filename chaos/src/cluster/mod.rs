@@ -6,6 +6,7 @@
 
 mod down;
 mod kubeconfig;
+mod leaders;
 mod master;
 mod network;
 mod spec;

@@ -14,7 +14,7 @@ use crate::setting::{Setting, name};
 const WRITES: usize = 200;
 
 pub fn kill_store_leader(setting: &Setting) -> Result<()> {
-    let leader = setting.store_leader()?;
+    let leader = setting.cluster.store_leader()?;
     setting.kubectl.run(&["create", "namespace", "writes"])?;
     let before = restarts(setting)?;
     let runtime = tokio::runtime::Runtime::new()?;
@@ -38,12 +38,12 @@ pub fn kill_store_leader(setting: &Setting) -> Result<()> {
 }
 
 pub fn kill_controllers_leader(setting: &Setting) -> Result<()> {
-    let leader = controllers_leader(setting)?;
+    let leader = setting.cluster.controllers_leader()?;
     let before = restarts(setting)?;
     setting.cluster.component(&leader).kill()?;
     control_loops_work(setting, "after-controllers-leader")?;
     let successor = setting.eventually("the Lease to name another master", || {
-        let holder = controllers_leader(setting)?;
+        let holder = setting.cluster.controllers_leader()?;
         Ok((holder.name != leader.name).then_some(holder))
     })?;
     eprintln!("    {} took over from {}", successor.name, leader.name);
@@ -79,23 +79,16 @@ fn control_loops_work(setting: &Setting, deployment: &str) -> Result<()> {
     Ok(())
 }
 
-fn controllers_leader(setting: &Setting) -> Result<Host> {
-    let lease = setting.kubectl.get(&["lease", "-n", "kube-system", "kube-controller-manager"])?;
-    let holder = lease["spec"]["holderIdentity"].as_str().context("nobody holds the Lease")?.to_owned();
-    let masters = setting.cluster.spec.masters();
-    masters.into_iter().find(|host| host.name == holder).with_context(|| format!("{holder} is no master"))
-}
-
 /// The master starts again, and its store catches up with the others.
 fn comes_back(setting: &Setting, host: &Host) -> Result<()> {
     cluster::start_host(&setting.cluster, host)?;
     setting.eventually(&format!("{} to catch up", host.name), || {
         let revision = |url: String| -> Result<i64> {
-            let text = setting.etcdctl(&[url], &["endpoint", "status", "--write-out=json"])?;
+            let text = setting.cluster.etcdctl(&[url], &["endpoint", "status", "--write-out=json"])?;
             let status: serde_json::Value = serde_json::from_str(&text)?;
             status[0]["Status"]["header"]["revision"].as_i64().context("no revision")
         };
-        let leader = revision(setting.store_leader()?.store_client_url())?;
+        let leader = revision(setting.cluster.store_leader()?.store_client_url())?;
         Ok((revision(host.store_client_url())? >= leader).then_some(()))
     })?;
     let server = format!("--server={}", host.api_url());

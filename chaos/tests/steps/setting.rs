@@ -2,11 +2,11 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use xebec_chaos::{
     api::ApiClient,
-    cluster::{self, Cluster, ClusterSpec, Host, Placement},
+    cluster::{self, Cluster, ClusterSpec, Placement},
     kubectl::Kubectl,
     process::{last_lines, wait_for},
     shell,
@@ -99,38 +99,6 @@ impl Setting {
     pub fn ready_pods(&self, selector: &str) -> Result<Vec<Value>> {
         let pods = self.items(&["pods", "-l", selector])?;
         Ok(pods.into_iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null() && is_ready(pod)).collect())
-    }
-
-    /// The master whose store member leads, as stock etcdctl tells.
-    pub fn store_leader(&self) -> Result<Host> {
-        let masters = self.cluster.spec.masters();
-        let running: Vec<_> = masters.into_iter().filter(|host| self.cluster.component(host).pid().is_some()).collect();
-        let endpoints: Vec<_> = running.iter().map(Host::store_client_url).collect();
-        let statuses: Value =
-            serde_json::from_str(&self.etcdctl(&endpoints, &["endpoint", "status", "--write-out=json"])?)?;
-        for status in statuses.as_array().into_iter().flatten() {
-            let leads = status["Status"]["leader"] == status["Status"]["header"]["member_id"];
-            let at = running.iter().find(|host| status["Endpoint"] == host.store_client_url().as_str());
-            if let (true, Some(host)) = (leads, at) {
-                return Ok(host.clone());
-            }
-        }
-        bail!("no member leads: {statuses}")
-    }
-
-    /// Stock etcdctl against the store.
-    pub fn etcdctl(&self, endpoints: &[String], args: &[&str]) -> Result<String> {
-        let certs = self.cluster.spec.masters()[0].dir.join("certs");
-        let file = |name: &str| certs.join(name).display().to_string();
-        let script = format!(
-            "ETCDCTL_API=3 etcdctl --endpoints={} --cacert={} --cert={} --key={} {}",
-            endpoints.join(","),
-            file("etcd/ca.crt"),
-            file("apiserver-etcd-client.crt"),
-            file("apiserver-etcd-client.key"),
-            args.join(" ")
-        );
-        shell::run("sh", &["-c", &script])
     }
 
     /// The ends of every host's logs, for whoever reads a failure.
