@@ -1,8 +1,8 @@
 //! openraft's network over the peer service.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use openraft::{
     OptionalSend, RaftNetworkFactory, RaftNetworkV2,
     base::{BoxFuture, BoxStream},
@@ -123,6 +123,12 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
+            // openraft waits out its back-off while making a request, so one has to be asked for before connecting: a
+            // member that refuses connections would otherwise be tried again without any pause.
+            let mut input = input.peekable();
+            if Pin::new(&mut input).peek().await.is_none() {
+                return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
+            }
             let mut client = self.client()?;
             let requests = input
                 .map(|request| frame(&request))
