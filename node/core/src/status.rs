@@ -158,7 +158,13 @@ fn waits_to_restart(inputs: &Inputs<'_>, spec: &Spec, found: &Container) -> Opti
     Some(waiting("CrashLoopBackOff", Some(back_off_message(inputs.pod, &spec.name, delay))))
 }
 
-/// What upstream says of a container in back-off, in its status and in the event.
+/// What upstream's event says of a container in back-off (`doBackOff`, `pkg/kubelet/kuberuntime`).
+pub fn back_off_event(pod: &Pod, container: &str) -> String {
+    let (name, namespace, uid) = (pod::name(pod), pod::namespace(pod), pod::uid(pod));
+    format!("Back-off restarting failed container {container} in pod {name}_{namespace}({uid})")
+}
+
+/// What upstream says of a container in back-off, in its status.
 pub fn back_off_message(pod: &Pod, container: &str, delay: jiff::SignedDuration) -> String {
     let delay = delay.as_secs();
     let delay = if delay >= 60 { format!("{}m{}s", delay / 60, delay % 60) } else { format!("{delay}s") };

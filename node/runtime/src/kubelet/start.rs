@@ -32,6 +32,18 @@ impl NotStarted {
     fn config(message: String) -> Self {
         Self { reason: "CreateContainerConfigError", message, event: "Failed", retry_at: None }
     }
+
+    /// What is told of it, as upstream words it (`pkg/kubelet/images/image_manager.go`, `startContainer`): an image's
+    /// own story first and then the reason alone, anything else in one event.
+    fn events(&self) -> Vec<(bool, &'static str, String)> {
+        match self.reason {
+            "ErrImagePull" | "ErrImageNeverPull" | "ImageInspectError" | "ImagePullBackOff" => vec![
+                (self.event != "BackOff", self.event, self.message.clone()),
+                (true, "Failed", format!("Error: {}", self.reason)),
+            ],
+            _ => vec![(true, self.event, format!("Error: {}", self.message))],
+        }
+    }
 }
 
 impl Worker {
@@ -61,7 +73,9 @@ impl Worker {
                 let known = (failure.reason.to_owned(), failure.message.clone());
                 let news = self.knowledge.lock().waiting.insert(name.to_owned(), known.clone()) != Some(known);
                 if news {
-                    self.kubelet.event(pod, Some(name), true, failure.event, format!("Error: {}", failure.message));
+                    for (warning, reason, message) in failure.events() {
+                        self.kubelet.event(pod, Some(name), warning, reason, message);
+                    }
                     // The status shows the reason before the pause begins.
                     self.wake.notify_one();
                 }
@@ -145,5 +159,32 @@ impl Worker {
                 tracing::warn!(container = spec.name, %error, "a container whose postStart failed still runs");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_an_image_name_the_reason_apart() {
+        let told = |reason, event, message: &str| {
+            NotStarted { reason, message: message.to_owned(), event, retry_at: None }.events()
+        };
+        assert_eq!(
+            told("ImagePullBackOff", "BackOff", "Back-off pulling image \"x\""),
+            [
+                (false, "BackOff", "Back-off pulling image \"x\"".to_owned()),
+                (true, "Failed", "Error: ImagePullBackOff".to_owned()),
+            ]
+        );
+        assert_eq!(
+            told("ErrImagePull", "Failed", "Failed to pull image \"x\": away")[1],
+            (true, "Failed", "Error: ErrImagePull".to_owned())
+        );
+        assert_eq!(
+            NotStarted::config("secret \"s\" not found".to_owned()).events(),
+            [(true, "Failed", "Error: secret \"s\" not found".to_owned())]
+        );
     }
 }

@@ -241,11 +241,11 @@ impl Worker {
         let lists = [&status.container_statuses, &status.init_container_statuses];
         for container in lists.into_iter().flatten().flatten() {
             let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-            let Some(waiting) = waiting.filter(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff")) else {
+            if waiting.and_then(|waiting| waiting.reason.as_deref()) != Some("CrashLoopBackOff") {
                 continue;
-            };
+            }
             if self.told.insert((container.name.clone(), container.restart_count)) {
-                let message = waiting.message.clone().unwrap_or_default();
+                let message = status::back_off_event(pod, &container.name);
                 self.kubelet.event(pod, Some(&container.name), true, "BackOff", message);
             }
         }
