@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::{Add, Sub};
 use std::str::FromStr;
 
 /// Units of the representation in one.
@@ -94,17 +95,27 @@ impl Quantity {
         self.nanos as f64 / NANOS as f64
     }
 
-    /// The sum; keeps this quantity's format unless it is 0.
-    #[must_use]
-    pub fn add(self, other: Self) -> Self {
-        let format = if self.is_zero() { other.format } else { self.format };
-        Self { nanos: self.nanos.saturating_add(other.nanos), format }
+    /// The outcome of an operation with another quantity, whose format counts when this is 0.
+    fn combined(self, nanos: i128, other: Self) -> Self {
+        Self { nanos, format: if self.is_zero() { other.format } else { self.format } }
     }
+}
 
-    /// The difference; keeps this quantity's format unless it is 0.
-    #[must_use]
-    pub fn sub(self, other: Self) -> Self {
-        self.add(Self { nanos: other.nanos.saturating_neg(), format: other.format })
+impl Add for Quantity {
+    type Output = Self;
+
+    /// Keeps this quantity's format unless it is 0.
+    fn add(self, other: Self) -> Self {
+        self.combined(self.nanos.saturating_add(other.nanos), other)
+    }
+}
+
+impl Sub for Quantity {
+    type Output = Self;
+
+    /// Keeps this quantity's format unless it is 0.
+    fn sub(self, other: Self) -> Self {
+        self.combined(self.nanos.saturating_sub(other.nanos), other)
     }
 }
 
@@ -317,8 +328,8 @@ mod tests {
         let parse = |text: &str| text.parse::<Quantity>().unwrap();
         assert_eq!(parse("1100m").value(), 2);
         assert_eq!(parse("1.5m").milli_value(), 2);
-        assert_eq!(parse("100m").add(parse("0.9")).to_string(), "1");
-        assert_eq!(parse("1Gi").sub(parse("512Mi")).to_string(), "512Mi");
+        assert_eq!((parse("100m") + parse("0.9")).to_string(), "1");
+        assert_eq!((parse("1Gi") - parse("512Mi")).to_string(), "512Mi");
         assert!(parse("1G") < parse("1Gi") && parse("1000m") == parse("1"));
     }
 

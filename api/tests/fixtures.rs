@@ -1,4 +1,5 @@
 //! Every object of the Kubernetes API with every field set, as upstream encodes it, through our codec.
+#![allow(clippy::unwrap_used, reason = "a test: clippy exempts only functions marked as such")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! What comes from outside is decoded or refused, never a panic.
+#![allow(clippy::unwrap_used, reason = "a test: clippy exempts only functions marked as such")]
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

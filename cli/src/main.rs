@@ -20,7 +20,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// A whole master: store, API server, scheduler and controllers in one process
-    Master(master::Flags),
+    Master(Box<master::Flags>),
     /// The replicated key-value store; takes etcd's flags and speaks etcd v3
     Store(Box<xebec_store::Flags>),
     /// The Kubernetes API server
@@ -58,7 +58,7 @@ fn run(arguments: Arguments) -> Result<()> {
     runtime.block_on(async {
         let stop = stop_on_signals()?;
         match arguments.command {
-            Command::Master(flags) => master::run(flags, stop).await,
+            Command::Master(flags) => master::run(*flags, stop).await,
             Command::Store(flags) => Ok(xebec_store::run(*flags, stop).await?),
             Command::Apiserver(flags) => Ok(xebec_apiserver::run(*flags, stop).await?),
             Command::Scheduler(flags) => Ok(xebec_scheduler::run(*flags, stop).await?),

@@ -1,4 +1,5 @@
 //! Certificates of ours in real TLS handshakes.
+#![allow(clippy::unwrap_used, reason = "a test: clippy exempts only functions marked as such")]
 
 use std::{fs, net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 

@@ -19,8 +19,11 @@ pub(super) struct Schemas<'a> {
 /// The body of PATCH requests, which is no Go struct.
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
-/// Union discriminators, which OpenAPI states and the facts do not: type, discriminator, member and value.
-const UNIONS: [(&str, &str, &[(&str, &str)]); 5] = [
+/// A type, its discriminator, and each member with the value that chooses it.
+type Union = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Union discriminators, which OpenAPI states and the facts do not.
+const UNIONS: [Union; 5] = [
     ("core.v1.AppArmorProfile", "type", &[("localhostProfile", "LocalhostProfile")]),
     ("core.v1.SeccompProfile", "type", &[("localhostProfile", "LocalhostProfile")]),
     ("flowcontrol.v1.LimitResponse", "type", &[("queuing", "Queuing")]),
