@@ -116,11 +116,12 @@ pub fn run_visibly(command: &mut Command) -> Result<()> {
 
 /// Builds the `xebec` binary and says where it is.
 pub fn xebec(profile: Profile) -> Result<PathBuf> {
-    let mut args = vec!["build", "--package", "xebec-cli"];
-    if profile == Profile::Release {
-        args.push("--release");
-    }
-    run_visibly(&mut cargo(&args)?)?;
+    let args: &[&str] = match profile {
+        // Chosen from the whole workspace, dependencies get the same features as for its tests, and are built once.
+        Profile::Dev => &["build", "--workspace", "--bin", "xebec"],
+        Profile::Release => &["build", "--package", "xebec-cli", "--release"],
+    };
+    run_visibly(&mut cargo(args)?)?;
     let folder = if profile == Profile::Release { "release" } else { "debug" };
     Ok(target_dir().join(folder).join("xebec"))
 }

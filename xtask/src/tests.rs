@@ -16,10 +16,9 @@ pub fn run(quick: bool) -> Result<()> {
     let binary = build::xebec(Profile::Dev)?;
     let mut command = cargo(&[
         "test",
-        "--package",
-        "xebec-chaos",
+        "--workspace",
         "--features",
-        "real-hosts",
+        "xebec-chaos/real-hosts",
         "--test",
         "reference_cluster",
         "--",
