@@ -80,8 +80,11 @@ pub fn down() -> Result<()> {
             if spec.has_hosts() && !preflight::is_root() {
                 bail!("the cluster under {} was started by root; take it down as root", spec.dir.display());
             }
-            let _lock = lock(&spec)?;
+            let lock_held = lock(&spec)?;
+            let lock_file = lock_path(&spec);
             cluster::down(&Cluster::new(spec))?;
+            fs::remove_file(&lock_file).with_context(|| format!("cannot remove {}", lock_file.display()))?;
+            drop(lock_held);
         }
     }
     eprintln!("{}", if found { "the cluster is gone" } else { "no cluster is here" });
@@ -149,11 +152,16 @@ fn find(cluster: &Cluster, name: &str) -> Result<Host> {
         .with_context(|| format!("there is no host {name}; there are {}", names.join(", ")))
 }
 
+fn lock_path(spec: &ClusterSpec) -> PathBuf {
+    spec.dir.with_file_name(format!("{}.lock", spec.name))
+}
+
 /// One command at a time changes a cluster.
 fn lock(spec: &ClusterSpec) -> Result<Flock<fs::File>> {
-    let dir = spec.dir.parent().unwrap_or(&spec.dir);
-    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let path = dir.join(format!("{}.lock", spec.name));
+    let path = lock_path(spec);
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
     let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, _)| anyhow::anyhow!("another `cargo xtask` command is changing this cluster; wait for it"))
