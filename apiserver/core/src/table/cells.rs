@@ -133,37 +133,12 @@ fn workload(kind: &str, o: &Value, name: Value, age: Value, now: Timestamp) -> V
             images,
             selector(),
         ],
-        "ControllerRevision" => {
-            let owner = meta::controller_of(o).map_or_else(
-                || NONE.to_owned(),
-                |owner| {
-                    let group =
-                        owner.api_version.split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
-                    format!("{}{group}/{}", owner.kind.to_lowercase(), owner.name)
-                },
-            );
-            vec![name, json!(owner), number(o, &["revision"]), age]
-        }
+        "ControllerRevision" => controller_revision(o, name, age),
         "Job" => {
             let (state, completions, duration) = job(o, now);
             vec![name, json!(state), json!(completions), json!(duration), age, names, images, selector()]
         }
-        "CronJob" => {
-            let (names, images) = containers(&o["spec"]["jobTemplate"]["spec"]["template"]);
-            let last = meta::get(o, &["status", "lastScheduleTime"]).and_then(Value::as_str);
-            vec![
-                name,
-                text(o, &["spec", "schedule"]),
-                or_none(meta::str_at(o, &["spec", "timeZone"])),
-                json!(if meta::bool_at(o, &["spec", "suspend"]) { "True" } else { "False" }),
-                json!(meta::list_at(o, &["status", "active"]).len()),
-                last.map_or_else(|| json!(NONE), |last| json!(since(Some(last), now))),
-                age,
-                names,
-                images,
-                labels(&o["spec"]["jobTemplate"]["spec"]["selector"]["matchLabels"]),
-            ]
-        }
+        "CronJob" => cron_job(o, name, age, now),
         "HorizontalPodAutoscaler" => vec![
             name,
             json!(format!(
@@ -183,6 +158,34 @@ fn workload(kind: &str, o: &Value, name: Value, age: Value, now: Timestamp) -> V
         }
         _ => vec![name, age],
     }
+}
+
+fn controller_revision(o: &Value, name: Value, age: Value) -> Vec<Value> {
+    let owner = meta::controller_of(o).map_or_else(
+        || NONE.to_owned(),
+        |owner| {
+            let group = owner.api_version.split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
+            format!("{}{group}/{}", owner.kind.to_lowercase(), owner.name)
+        },
+    );
+    vec![name, json!(owner), number(o, &["revision"]), age]
+}
+
+fn cron_job(o: &Value, name: Value, age: Value, now: Timestamp) -> Vec<Value> {
+    let (names, images) = containers(&o["spec"]["jobTemplate"]["spec"]["template"]);
+    let last = meta::get(o, &["status", "lastScheduleTime"]).and_then(Value::as_str);
+    vec![
+        name,
+        text(o, &["spec", "schedule"]),
+        or_none(meta::str_at(o, &["spec", "timeZone"])),
+        json!(if meta::bool_at(o, &["spec", "suspend"]) { "True" } else { "False" }),
+        json!(meta::list_at(o, &["status", "active"]).len()),
+        last.map_or_else(|| json!(NONE), |last| json!(since(Some(last), now))),
+        age,
+        names,
+        images,
+        labels(&o["spec"]["jobTemplate"]["spec"]["selector"]["matchLabels"]),
+    ]
 }
 
 fn other(group: &str, kind: &str, o: &Value, name: Value, age: Value, now: Timestamp) -> Vec<Value> {
@@ -245,26 +248,28 @@ fn other(group: &str, kind: &str, o: &Value, name: Value, age: Value, now: Times
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
             vec![name, json!(count(o, "webhooks")), age]
         }
-        ("apiregistration.k8s.io", "APIService") => {
-            let service = &o["spec"]["service"];
-            let shown = if service.is_object() {
-                format!("{}/{}", meta::str_at(service, &["namespace"]), meta::str_at(service, &["name"]))
-            } else {
-                "Local".into()
-            };
-            let available =
-                meta::list_at(o, &["status", "conditions"]).iter().find(|c| meta::str_at(c, &["type"]) == "Available");
-            let available = available.map_or_else(
-                || "Unknown".to_owned(),
-                |c| match meta::str_at(c, &["status"]) {
-                    "True" => "True".into(),
-                    status => format!("{status} ({})", meta::str_at(c, &["reason"])),
-                },
-            );
-            vec![name, json!(shown), json!(available), age]
-        }
+        ("apiregistration.k8s.io", "APIService") => api_service(o, name, age),
         _ => vec![name, age],
     }
+}
+
+fn api_service(o: &Value, name: Value, age: Value) -> Vec<Value> {
+    let service = &o["spec"]["service"];
+    let shown = if service.is_object() {
+        format!("{}/{}", meta::str_at(service, &["namespace"]), meta::str_at(service, &["name"]))
+    } else {
+        "Local".into()
+    };
+    let available =
+        meta::list_at(o, &["status", "conditions"]).iter().find(|c| meta::str_at(c, &["type"]) == "Available");
+    let available = available.map_or_else(
+        || "Unknown".to_owned(),
+        |c| match meta::str_at(c, &["status"]) {
+            "True" => "True".into(),
+            status => format!("{status} ({})", meta::str_at(c, &["reason"])),
+        },
+    );
+    vec![name, json!(shown), json!(available), age]
 }
 
 fn storage(kind: &str, o: &Value, name: Value, age: Value) -> Vec<Value> {
