@@ -120,8 +120,8 @@ pub fn xebec(profile: Profile) -> Result<PathBuf> {
         return Ok(binary.into());
     }
     let args: &[&str] = match profile {
-        // Chosen from the whole workspace, dependencies get the same features as for its tests, and are built once.
-        Profile::Dev => &["build", "--workspace", "--bin", "xebec"],
+        // Chosen together with the workspace's tests, dependencies get the same features as for those, and are built once.
+        Profile::Dev => &["build", "--workspace", "--tests", "--bin", "xebec"],
         Profile::Release => &["build", "--package", "xebec-cli", "--release"],
     };
     run_visibly(&mut cargo(args)?)?;

@@ -8,6 +8,7 @@
 
 pub mod admission;
 mod context;
+pub mod conversion;
 pub mod defaults;
 pub mod fields;
 pub mod openapi;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use xebec_api::resource::{REGISTRY, Resource, Storage, resources};
 use xebec_api::{GroupVersionKind, Status, codec, facts, meta};
+use xebec_apiserver_core::conversion::Conversion;
 use xebec_apiserver_core::fields;
 use xebec_apiserver_core::registry::{Row, StatusRule};
 
@@ -62,9 +63,7 @@ impl Served {
     /// The object as it is stored: in the storage version, without what the store itself knows.
     pub fn encode(&self, object: &Value) -> Result<Bytes, Status> {
         let mut stored = object.clone();
-        if self.converts() {
-            rename(&mut stored, EVENT_FIELDS.map(|(core, events)| (events, core)));
-        }
+        self.conversion().store(&mut stored);
         meta::set_gvk(&mut stored, &self.storage);
         let metadata = meta::metadata_mut(&mut stored);
         metadata.remove("resourceVersion");
@@ -85,17 +84,19 @@ impl Served {
         Ok(self.typed(object))
     }
 
-    /// Whether the served form differs from the stored one in more than its `apiVersion`: Events, which two groups
-    /// share, stored as those of the core group.
+    /// Whether the served form differs from the stored one in more than its `apiVersion`.
     pub fn converts(&self) -> bool {
-        self.row.gvk.group != self.storage.group
+        self.conversion() != Conversion::Same
+    }
+
+    fn conversion(&self) -> Conversion {
+        let (served, stored) = (&self.row.gvk, &self.storage);
+        Conversion::of((&served.group, &served.version, &served.kind), (&stored.group, &stored.version))
     }
 
     /// A stored object in the form and with the `apiVersion` and `kind` of the version served.
     pub fn typed(&self, mut object: Value) -> Value {
-        if self.converts() {
-            rename(&mut object, EVENT_FIELDS);
-        }
+        self.conversion().serve(&mut object);
         meta::set_gvk(&mut object, &self.row.gvk);
         object
     }
@@ -105,26 +106,6 @@ impl Served {
         let (group, kind) = (self.row.gvk.group.as_str(), self.row.gvk.kind.as_str());
         let names = ["metadata.name", "metadata.namespace"].iter().chain(fields::selectable(group, kind));
         names.map(|name| ((*name).to_owned(), fields::value(object, name).into_owned())).collect()
-    }
-}
-
-/// Fields of an Event: their names in the core group, and in events.k8s.io (kubernetes `pkg/apis/events/v1/conversion.go`).
-const EVENT_FIELDS: [(&str, &str); 7] = [
-    ("involvedObject", "regarding"),
-    ("message", "note"),
-    ("reportingComponent", "reportingController"),
-    ("source", "deprecatedSource"),
-    ("firstTimestamp", "deprecatedFirstTimestamp"),
-    ("lastTimestamp", "deprecatedLastTimestamp"),
-    ("count", "deprecatedCount"),
-];
-
-fn rename(object: &mut Value, names: [(&str, &str); 7]) {
-    let Some(map) = object.as_object_mut() else { return };
-    for (from, to) in names {
-        if let Some(value) = map.remove(from) {
-            map.insert(to.to_owned(), value);
-        }
     }
 }
 
