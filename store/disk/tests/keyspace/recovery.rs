@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use xebec_store_core::{KeyRange, ReadView, Revision, WatchCursor, WatchSpec, WatchStep};
@@ -6,18 +7,34 @@ use xebec_store_disk::{COMPACTION_STEP_EVENTS_MAX, CatchUp, Checkpoint, Compacti
 
 use crate::commands::{at, bytes, commit, compact, delete, everything, open, put, read, value};
 
+/// Times a copy is begun again because RocksDB's background work took a file away meanwhile.
+const COPY_TRIES_MAX: usize = 100;
+
 /// Copies a directory as a crash would leave it: what is in memory is lost.
 fn crash_copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            crash_copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
+    // A crash sees all files at one moment. A copy does not, so one that a file vanished under proves nothing.
+    for _ in 0..COPY_TRIES_MAX {
+        match copy(from, to) {
+            Ok(()) => return,
+            Err(error) if error.kind() == ErrorKind::NotFound => fs::remove_dir_all(to).unwrap(),
+            Err(error) => panic!("{}: {error}", from.display()),
         }
     }
+    panic!("{}: never at rest", from.display());
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 #[test]
