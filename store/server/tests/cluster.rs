@@ -1,151 +1,20 @@
 //! Three members as processes on loopback, through the generated clients.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+mod processes;
 
-use bytes::Bytes;
-use tempfile::TempDir;
+use std::time::{Duration, Instant};
+
+use processes::{Cluster, PATIENCE, get, put};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 use xebec_proto::etcdserverpb::{
     CompactionRequest, Compare, LeaseGrantRequest, LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest,
-    RequestOp, StatusRequest, TxnRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+    RequestOp, TxnRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
     cluster_client::ClusterClient, compare::TargetUnion, kv_client::KvClient, lease_client::LeaseClient,
-    maintenance_client::MaintenanceClient, request_op::Request, watch_client::WatchClient, watch_request::RequestUnion,
+    request_op::Request, watch_client::WatchClient, watch_request::RequestUnion,
 };
-
-/// Longest wait for anything, generous because test machines are busy.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Cluster {
-    dir: TempDir,
-    clients: Vec<u16>,
-    peers: Vec<u16>,
-    members: Vec<Option<Child>>,
-}
-
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
-
-/// Set for a process that is to be a member instead of running tests; holds its flags, one a line.
-const MEMBER_FLAGS: &str = "XEBEC_TEST_MEMBER_FLAGS";
-
-#[derive(clap::Parser)]
-struct Member {
-    #[command(flatten)]
-    flags: xebec_store::Flags,
-}
-
-/// Not a test of its own: the body of the processes that the tests start.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn member_process() {
-    let Ok(flags) = std::env::var(MEMBER_FLAGS) else {
-        return;
-    };
-    let member: Member = clap::Parser::parse_from(std::iter::once("store").chain(flags.lines()));
-    if let Err(error) = xebec_store::run(member.flags, CancellationToken::new()).await {
-        eprintln!("member: {error}");
-    }
-}
-
-impl Cluster {
-    fn new(size: usize) -> Self {
-        let ports = free_ports(size * 2);
-        let mut cluster = Self {
-            dir: TempDir::new().unwrap(),
-            clients: ports[..size].to_vec(),
-            peers: ports[size..].to_vec(),
-            members: (0..size).map(|_| None).collect(),
-        };
-        (0..size).for_each(|number| cluster.start(number));
-        cluster
-    }
-
-    fn start(&mut self, number: usize) {
-        let initial: Vec<String> =
-            self.peers.iter().enumerate().map(|(n, port)| format!("m{n}=http://127.0.0.1:{port}")).collect();
-        let client = format!("http://127.0.0.1:{}", self.clients[number]);
-        let peer = format!("http://127.0.0.1:{}", self.peers[number]);
-        let data_dir = self.dir.path().join(format!("m{number}"));
-        let flags = [
-            format!("--name=m{number}"),
-            format!("--data-dir={}", data_dir.display()),
-            format!("--listen-client-urls={client}"),
-            format!("--advertise-client-urls={client}"),
-            format!("--listen-peer-urls={peer}"),
-            format!("--initial-advertise-peer-urls={peer}"),
-            format!("--initial-cluster={}", initial.join(",")),
-        ];
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "member_process", "--nocapture"])
-            .env(MEMBER_FLAGS, flags.join("\n"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.members[number] = Some(child);
-    }
-
-    fn kill(&mut self, number: usize) {
-        if let Some(mut child) = self.members[number].take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn channel(&self, number: usize) -> Channel {
-        let url = format!("http://127.0.0.1:{}", self.clients[number]);
-        Channel::from_shared(url).unwrap().connect_lazy()
-    }
-
-    /// Waits until that member serves linearizable reads.
-    async fn ready(&self, number: usize) {
-        let mut kv = KvClient::new(self.channel(number));
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(status) = kv.range(get(b"nothing")).await {
-            assert!(Instant::now() < deadline, "member {number}: {status}");
-            tokio::task::yield_now().await;
-        }
-    }
-
-    async fn leader(&self) -> usize {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            for number in 0..self.members.len() {
-                let mut maintenance = MaintenanceClient::new(self.channel(number));
-                if self.members[number].is_some()
-                    && let Ok(status) = maintenance.status(StatusRequest {}).await
-                    && status.get_ref().leader == status.get_ref().header.as_ref().unwrap().member_id
-                {
-                    return number;
-                }
-            }
-            assert!(Instant::now() < deadline, "no leader");
-        }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        (0..self.members.len()).for_each(|number| self.kill(number));
-    }
-}
-
-fn get(key: &[u8]) -> RangeRequest {
-    RangeRequest { key: Bytes::copy_from_slice(key), ..Default::default() }
-}
-
-fn put(key: &[u8], value: &[u8]) -> PutRequest {
-    PutRequest { key: Bytes::copy_from_slice(key), value: Bytes::copy_from_slice(value), ..Default::default() }
-}
 
 async fn next(responses: &mut tonic::Streaming<WatchResponse>) -> WatchResponse {
     timeout(PATIENCE, responses.message()).await.unwrap().unwrap().unwrap()
