@@ -9,13 +9,15 @@
 //! ```
 
 use std::{
-    fs::{self, File, OpenOptions},
     io::ErrorKind,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::error::LogError;
+use crate::{
+    error::LogError,
+    files::{File, Files},
+};
 
 const NAME: &str = "committed";
 
@@ -25,20 +27,19 @@ pub(crate) type Committed = (u64, Vec<u8>);
 #[derive(Debug)]
 pub(crate) struct CommitHint {
     path: PathBuf,
-    file: File,
+    file: Arc<dyn File>,
 }
 
 impl CommitHint {
     /// Opens the file and reads what it says, if it is whole.
-    pub fn open(dir: &Path) -> Result<(Self, Option<Committed>), LogError> {
+    pub fn open(files: &dyn Files, dir: &Path) -> Result<(Self, Option<Committed>), LogError> {
         let path = dir.join(NAME);
-        let found = match fs::read(&path) {
+        let found = match files.read(&path) {
             Ok(bytes) => parse(&bytes),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(LogError::io(&path)(error)),
         };
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(LogError::io(&path))?;
+        let file = files.open(&path, true).map_err(LogError::io(&path))?;
         Ok((Self { path, file }, found))
     }
 

@@ -12,6 +12,7 @@
 mod commit_hint;
 mod entry;
 mod error;
+mod files;
 mod log;
 mod queue;
 mod record;
@@ -21,4 +22,5 @@ mod writer;
 
 pub use entry::LogEntry;
 pub use error::LogError;
+pub use files::{File, Files, LocalFiles, Lock, Work};
 pub use log::{Log, LogOptions};

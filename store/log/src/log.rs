@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, TryLockError},
     ops::Range,
     path::PathBuf,
     sync::Arc,
@@ -15,6 +14,7 @@ use crate::{
     commit_hint::CommitHint,
     entry::LogEntry,
     error::LogError,
+    files::{Files, LocalFiles, Lock},
     queue::{Command, Done, Queue},
     segment::{self, Extent, Segment},
     state_file::StateFile,
@@ -67,7 +67,7 @@ struct Handle<E: LogEntry> {
     shared: Arc<Shared<E>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     commit_hint: CommitHint,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What the handle and the writer thread share.
@@ -106,25 +106,30 @@ impl<E: LogEntry> Log<E> {
     /// # Errors
     /// [`LogError::Corrupt`] and [`LogError::MissingSegment`] if synced data is damaged; nothing is changed then.
     pub fn open(options: LogOptions) -> Result<Self, LogError> {
+        Self::open_in(Arc::new(LocalFiles), options)
+    }
+
+    /// As [`Log::open`], in another file system than the machine's.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_in(files: Arc<dyn Files>, options: LogOptions) -> Result<Self, LogError> {
         let LogOptions { dir, segment_bytes_max, cache_bytes_max } = options;
-        fs::create_dir_all(&dir).map_err(LogError::io(&dir))?;
+        files.create_dir_all(&dir).map_err(LogError::io(&dir))?;
         let lock_path = dir.join("lock");
-        let lock = File::create(&lock_path).map_err(LogError::io(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LogError::InUse { dir }),
-            Err(TryLockError::Error(error)) => return Err(LogError::io(&lock_path)(error)),
-        }
-        let facts = StateFile::read(&dir)?;
+        let Some(lock) = files.lock(&lock_path).map_err(LogError::io(&lock_path))? else {
+            return Err(LogError::InUse { dir });
+        };
+        let facts = StateFile::read(&*files, &dir)?;
         let first_index = facts.purged.as_ref().map_or(0, |(index, _)| index + 1);
-        let segments = open_segments(&dir, first_index)?;
+        let segments = open_segments(&*files, &dir, first_index)?;
         let next_index = segments.back().map_or(first_index, |segment| segment.next_index().max(first_index));
         let synced_bytes = segments.back().map_or(0, |segment| segment.size_bytes);
         if let Some(segment) = segments.back() {
             // What a crashed process had written but not synced counts from here on.
             segment.file.sync_all().map_err(LogError::io(&segment.path))?;
         }
-        let (commit_hint, committed) = CommitHint::open(&dir)?;
+        let (commit_hint, committed) = CommitHint::open(&*files, &dir)?;
         if let Some((index, _)) = &committed
             && *index >= next_index
             && *index > facts.floor
@@ -150,6 +155,7 @@ impl<E: LogEntry> Log<E> {
             }),
         });
         let writer = Writer {
+            files: files.clone(),
             dir: dir.clone(),
             // Offsets are 32 bits wide, and one record may follow the limit.
             segment_bytes_max: segment_bytes_max.min(1 << 30),
@@ -159,13 +165,8 @@ impl<E: LogEntry> Log<E> {
             buffer: Vec::new(),
             buffered: Vec::new(),
         };
-        let thread = thread::Builder::new()
-            .name("raft-log".to_owned())
-            .spawn(move || writer.run())
-            .map_err(LogError::io(&dir))?;
-        Ok(Self {
-            handle: Arc::new(Handle { dir, shared, writer: Mutex::new(Some(thread)), commit_hint, _lock: lock }),
-        })
+        let thread = files.start(Box::new(writer)).map_err(LogError::io(&dir))?;
+        Ok(Self { handle: Arc::new(Handle { dir, shared, writer: Mutex::new(thread), commit_hint, _lock: lock }) })
     }
 
     /// Appends consecutive entries. They are readable when this returns; `done` is told, on the writer's thread, when
@@ -455,8 +456,8 @@ impl<E: LogEntry> State<E> {
 }
 
 /// Opens all segments and checks that nothing is missing between them.
-fn open_segments(dir: &std::path::Path, first_index: u64) -> Result<VecDeque<Segment>, LogError> {
-    let listed = segment::list(dir)?;
+fn open_segments(files: &dyn Files, dir: &std::path::Path, first_index: u64) -> Result<VecDeque<Segment>, LogError> {
+    let listed = segment::list(files, dir)?;
     let mut segments: VecDeque<Segment> = VecDeque::new();
     let count = listed.len();
     for (position, (index, path)) in listed.into_iter().enumerate() {
@@ -464,7 +465,7 @@ fn open_segments(dir: &std::path::Path, first_index: u64) -> Result<VecDeque<Seg
         if index != expected && !(segments.is_empty() && index <= first_index) {
             return Err(LogError::MissingSegment { dir: dir.to_path_buf(), index: expected });
         }
-        segments.extend(Segment::open(&path, index, position + 1 == count)?);
+        segments.extend(Segment::open(files, &path, index, position + 1 == count)?);
     }
     if let Some(first) = segments.front()
         && first.first_index > first_index
@@ -476,9 +477,9 @@ fn open_segments(dir: &std::path::Path, first_index: u64) -> Result<VecDeque<Seg
         || (segments.len() > 1 && segments[0].next_index() <= first_index)
     {
         if let Some(segment) = segments.pop_front() {
-            fs::remove_file(&segment.path).map_err(LogError::io(&segment.path))?;
+            files.remove(&segment.path).map_err(LogError::io(&segment.path))?;
         }
     }
-    segment::sync_dir(dir)?;
+    segment::sync_dir(files, dir)?;
     Ok(segments)
 }

@@ -64,6 +64,15 @@ impl<E> Queue<E> {
         while inner.commands.is_empty() {
             self.filled.wait(&mut inner);
         }
+        self.take_all(&mut inner)
+    }
+
+    /// Takes what there is.
+    pub fn take_queued(&self) -> VecDeque<Command<E>> {
+        self.take_all(&mut self.inner.lock())
+    }
+
+    fn take_all(&self, inner: &mut Inner<E>) -> VecDeque<Command<E>> {
         inner.pending_bytes = 0;
         self.drained.notify_all();
         std::mem::take(&mut inner.commands)

@@ -5,9 +5,6 @@
 //! ```
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::Write,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +13,7 @@ use bytes::Bytes;
 
 use crate::{
     error::LogError,
+    files::{File, Files},
     record::{self, HEADER_BYTES, Scan},
 };
 
@@ -30,7 +28,7 @@ const EXTENSION: &str = "seg";
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub path: PathBuf,
-    pub file: Arc<File>,
+    pub file: Arc<dyn File>,
     pub first_index: u64,
     /// Offset of each record; position 0 is `first_index`.
     pub offsets: Vec<u32>,
@@ -39,44 +37,34 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Creates an empty segment and makes its existence durable.
-    pub fn create(dir: &Path, first_index: u64) -> Result<Self, LogError> {
+    pub fn create(files: &dyn Files, dir: &Path, first_index: u64) -> Result<Self, LogError> {
         let path = dir.join(format!("{first_index:020}.{EXTENSION}"));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
+        let file = files.create(&path).map_err(LogError::io(&path))?;
+        file.write_all_at(&segment_header(first_index), 0)
+            .and_then(|()| file.sync_all())
             .map_err(LogError::io(&path))?;
-        file.write_all(&segment_header(first_index)).and_then(|()| file.sync_all()).map_err(LogError::io(&path))?;
-        sync_dir(dir)?;
-        Ok(Self {
-            path,
-            file: Arc::new(file),
-            first_index,
-            offsets: Vec::new(),
-            size_bytes: SEGMENT_HEADER_BYTES as u64,
-        })
+        sync_dir(files, dir)?;
+        Ok(Self { path, file, first_index, offsets: Vec::new(), size_bytes: SEGMENT_HEADER_BYTES as u64 })
     }
 
     /// Reads and verifies a segment. With `last`, a torn tail is cut off (and the cut made durable); a file whose very
     /// header is torn is removed and `None` returned.
-    pub fn open(path: &Path, first_index: u64, last: bool) -> Result<Option<Self>, LogError> {
-        let bytes = fs::read(path).map_err(LogError::io(path))?;
+    pub fn open(files: &dyn Files, path: &Path, first_index: u64, last: bool) -> Result<Option<Self>, LogError> {
+        let bytes = files.read(path).map_err(LogError::io(path))?;
         if bytes.get(..SEGMENT_HEADER_BYTES) != Some(&segment_header(first_index)) {
             if last && bytes.len() <= SEGMENT_HEADER_BYTES && !bytes.iter().any(|byte| *byte != 0) {
                 tracing::warn!(path = %path.display(), "removing a segment that was never written");
-                fs::remove_file(path).map_err(LogError::io(path))?;
+                files.remove(path).map_err(LogError::io(path))?;
                 return Ok(None);
             }
             return Err(header_error(path, &bytes, first_index));
         }
         let (offsets, end) = Self::scan(path, &bytes, first_index, last)?;
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(LogError::io(path))?;
+        let file = files.open(path, false).map_err(LogError::io(path))?;
         if end < bytes.len() {
             file.set_len(end as u64).and_then(|()| file.sync_all()).map_err(LogError::io(path))?;
         }
-        Ok(Some(Self { path: path.to_path_buf(), file: Arc::new(file), first_index, offsets, size_bytes: end as u64 }))
+        Ok(Some(Self { path: path.to_path_buf(), file, first_index, offsets, size_bytes: end as u64 }))
     }
 
     /// The offsets of all sound records and where they end.
@@ -138,7 +126,7 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct Extent {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<dyn File>,
     first_index: u64,
     start: u64,
     end: u64,
@@ -203,10 +191,9 @@ fn header_error(path: &Path, bytes: &[u8], first_index: u64) -> LogError {
 }
 
 /// The segments of a directory as (first index, path), in order.
-pub(crate) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
+pub(crate) fn list(files: &dyn Files, dir: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(LogError::io(dir))? {
-        let path = entry.map_err(LogError::io(dir))?.path();
+    for path in files.list(dir).map_err(LogError::io(dir))? {
         if path.extension().is_none_or(|extension| extension != EXTENSION) {
             continue;
         }
@@ -219,6 +206,6 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
 }
 
 /// Makes creations, renames and removals in `dir` durable.
-pub(crate) fn sync_dir(dir: &Path) -> Result<(), LogError> {
-    File::open(dir).and_then(|file| file.sync_all()).map_err(LogError::io(dir))
+pub(crate) fn sync_dir(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
+    files.sync_dir(dir).map_err(LogError::io(dir))
 }

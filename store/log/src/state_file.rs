@@ -6,15 +6,11 @@
 //! magic "XEBECVOT" | format u32 | crc32c of the body u32 | body
 //! ```
 
-use std::{
-    fs::{self, File},
-    io::{ErrorKind, Write},
-    path::Path,
-};
+use std::{io::ErrorKind, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::LogError, segment::sync_dir};
+use crate::{error::LogError, files::Files, segment::sync_dir};
 
 const MAGIC: &[u8; 8] = b"XEBECVOT";
 /// Version of the state file's format.
@@ -35,9 +31,9 @@ pub(crate) struct StateFile {
 
 impl StateFile {
     /// Reads the file; a missing one is empty state.
-    pub fn read(dir: &Path) -> Result<Self, LogError> {
+    pub fn read(files: &dyn Files, dir: &Path) -> Result<Self, LogError> {
         let path = dir.join(NAME);
-        let bytes = match fs::read(&path) {
+        let bytes = match files.read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(LogError::io(&path)(error)),
@@ -59,7 +55,7 @@ impl StateFile {
     }
 
     /// Replaces the file; durable when it returns.
-    pub fn write(&self, dir: &Path) -> Result<(), LogError> {
+    pub fn write(&self, files: &dyn Files, dir: &Path) -> Result<(), LogError> {
         let path = dir.join(NAME);
         let beside = dir.join(format!("{NAME}.new"));
         let body = bincode::serialize(self).map_err(|error| LogError::corrupt(&path, 0, error.to_string()))?;
@@ -68,13 +64,14 @@ impl StateFile {
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
         bytes.extend_from_slice(&body);
-        File::create(&beside)
-            .and_then(|mut file| {
-                file.write_all(&bytes)?;
+        files
+            .create(&beside)
+            .and_then(|file| {
+                file.write_all_at(&bytes, 0)?;
                 file.sync_all()
             })
-            .and_then(|()| fs::rename(&beside, &path))
+            .and_then(|()| files.rename(&beside, &path))
             .map_err(LogError::io(&beside))?;
-        sync_dir(dir)
+        sync_dir(files, dir)
     }
 }

@@ -1,10 +1,11 @@
 //! The one thread that writes.
 
-use std::{collections::VecDeque, fs, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc};
 
 use crate::{
     entry::LogEntry,
     error::LogError,
+    files::{Files, Work},
     log::Shared,
     queue::{Command, Done},
     record::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX},
@@ -18,6 +19,7 @@ const WRITE_BYTES_MAX: usize = 4 << 20;
 const BUFFER_KEEP_BYTES: usize = 1 << 20;
 
 pub(crate) struct Writer<E> {
+    pub files: Arc<dyn Files>,
     pub dir: PathBuf,
     pub segment_bytes_max: u64,
     pub shared: Arc<Shared<E>>,
@@ -29,23 +31,37 @@ pub(crate) struct Writer<E> {
     pub buffered: Vec<u32>,
 }
 
-impl<E: LogEntry> Writer<E> {
-    /// Runs until stopped or until a write fails.
-    pub fn run(mut self) {
+impl<E: LogEntry> Work for Writer<E> {
+    fn run(&mut self) {
         loop {
-            let mut commands = self.shared.queue.take();
-            while let Some(command) = commands.pop_front() {
-                if matches!(command, Command::Stop) {
-                    self.shared.queue.close("stopped");
-                    return;
-                }
-                if let Err(error) = self.execute(command, &mut commands) {
-                    tracing::error!(%error, "the Raft log cannot be written");
-                    self.shared.queue.close(&error.to_string());
-                    return;
-                }
+            let commands = self.shared.queue.take();
+            if !self.execute_all(commands) {
+                return;
             }
         }
+    }
+
+    fn run_queued(&mut self) -> bool {
+        let commands = self.shared.queue.take_queued();
+        self.execute_all(commands)
+    }
+}
+
+impl<E: LogEntry> Writer<E> {
+    /// Does the commands in order; false when stopped or when a write has failed.
+    fn execute_all(&mut self, mut commands: VecDeque<Command<E>>) -> bool {
+        while let Some(command) = commands.pop_front() {
+            if matches!(command, Command::Stop) {
+                self.shared.queue.close("stopped");
+                return false;
+            }
+            if let Err(error) = self.execute(command, &mut commands) {
+                tracing::error!(%error, "the Raft log cannot be written");
+                self.shared.queue.close(&error.to_string());
+                return false;
+            }
+        }
+        true
     }
 
     /// Does one command; appends that wait right behind an append share its fsync.
@@ -62,9 +78,7 @@ impl<E: LogEntry> Writer<E> {
                     result = self.write(&entries);
                 }
                 let result = result.and_then(|()| self.flush()).and_then(|()| self.sync());
-                for done in dones {
-                    done(result.clone());
-                }
+                self.report(dones, result.clone());
                 if self.buffer.capacity() > BUFFER_KEEP_BYTES {
                     self.buffer = Vec::new();
                 }
@@ -72,11 +86,11 @@ impl<E: LogEntry> Writer<E> {
             }
             Command::SaveVote { vote, done } => {
                 self.facts.vote = Some(vote);
-                self.finish(done, |writer| writer.facts.write(&writer.dir))
+                self.finish(done, |writer| writer.facts.write(&*writer.files, &writer.dir))
             }
             Command::SetFloor { floor, done } => {
                 self.facts.floor = floor;
-                self.finish(done, |writer| writer.facts.write(&writer.dir))
+                self.finish(done, |writer| writer.facts.write(&*writer.files, &writer.dir))
             }
             Command::TruncateFrom { index, done } => self.finish(done, |writer| writer.truncate_from(index)),
             Command::Purge { index, marker } => self.purge(index, marker),
@@ -86,8 +100,24 @@ impl<E: LogEntry> Writer<E> {
 
     fn finish(&mut self, done: Done, work: impl FnOnce(&mut Self) -> Result<(), LogError>) -> Result<(), LogError> {
         let result = work(self);
-        done(result.clone());
+        let told = result.clone();
+        self.files.report(Box::new(move || done(told)));
         result
+    }
+
+    /// Tells those who wait for an append how it ended.
+    fn report(&self, dones: Vec<Done>, result: Result<(), LogError>) {
+        let shared = self.shared.clone();
+        let flushed = shared.state.lock().written_next();
+        self.files.report(Box::new(move || {
+            if result.is_ok() {
+                let mut state = shared.state.lock();
+                state.flushed_next = flushed.min(state.written_next());
+            }
+            for done in dones {
+                done(result.clone());
+            }
+        }));
     }
 
     /// Encodes entries into the buffer, rotating and flushing as it fills.
@@ -149,15 +179,13 @@ impl<E: LogEntry> Writer<E> {
         if let Some((file, path, size)) = active {
             file.sync_data().map_err(LogError::io(&path))?;
             self.synced_bytes = size;
-            let mut state = self.shared.state.lock();
-            state.flushed_next = state.written_next();
         }
         Ok(())
     }
 
     fn rotate(&mut self, first_index: u64) -> Result<(), LogError> {
         self.sync()?;
-        let segment = Segment::create(&self.dir, first_index)?;
+        let segment = Segment::create(&*self.files, &self.dir, first_index)?;
         self.synced_bytes = segment.size_bytes;
         self.shared.state.lock().segments.push_back(segment);
         Ok(())
@@ -178,8 +206,8 @@ impl<E: LogEntry> Writer<E> {
                 }
             };
             if let Some(segment) = removed {
-                fs::remove_file(&segment.path).map_err(LogError::io(&segment.path))?;
-                sync_dir(&self.dir)?;
+                self.files.remove(&segment.path).map_err(LogError::io(&segment.path))?;
+                sync_dir(&*self.files, &self.dir)?;
             }
         }
         let mut state = self.shared.state.lock();
@@ -191,7 +219,7 @@ impl<E: LogEntry> Writer<E> {
     /// Records the purge, then removes the segments that lie wholly below it.
     fn purge(&mut self, index: u64, marker: Vec<u8>) -> Result<(), LogError> {
         self.facts.purged = Some((index, marker));
-        self.facts.write(&self.dir)?;
+        self.facts.write(&*self.files, &self.dir)?;
         let mut removed = Vec::new();
         {
             let mut state = self.shared.state.lock();
@@ -207,10 +235,10 @@ impl<E: LogEntry> Writer<E> {
             }
         }
         for segment in &removed {
-            fs::remove_file(&segment.path).map_err(LogError::io(&segment.path))?;
+            self.files.remove(&segment.path).map_err(LogError::io(&segment.path))?;
         }
         if !removed.is_empty() {
-            sync_dir(&self.dir)?;
+            sync_dir(&*self.files, &self.dir)?;
         }
         Ok(())
     }
