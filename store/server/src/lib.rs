@@ -4,6 +4,7 @@
 //! `listen` the ports, `run` puts it together.
 
 mod cluster;
+mod concurrency;
 mod context;
 mod convert;
 mod flags;

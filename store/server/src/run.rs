@@ -13,12 +13,15 @@ use xebec_proto::{
         maintenance_server::MaintenanceServer, watch_server::WatchServer,
     },
     grpc::health::v1::health_server::HealthServer,
+    v3electionpb::election_server::ElectionServer,
+    v3lockpb::lock_server::LockServer,
 };
 use xebec_store_raft::{Dialer, Member, MemberConfig, PeerService, StartError, start};
 
 use crate::{
     Flags,
     cluster::{self, ClusterService},
+    concurrency::{ElectionService, LockService},
     context::{Context, Limits},
     http,
     kv::KvService,
@@ -159,6 +162,8 @@ fn client_router(context: &Context) -> Router {
         .add_service(lease)
         .add_service(ClusterServer::new(ClusterService(context.clone())))
         .add_service(MaintenanceServer::new(MaintenanceService(context.clone())))
+        .add_service(LockServer::new(LockService(context.clone())))
+        .add_service(ElectionServer::new(ElectionService(context.clone())))
         .add_service(HealthServer::new(HealthService(context.clone())))
         .into_axum_router()
         .merge(http::routes(context.clone()))
