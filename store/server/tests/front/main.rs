@@ -1,0 +1,6 @@
+//! What stands in front of the store: locks and elections, range streams, HTTP, the JSON gateway, TLS, limits.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod concurrency;
+#[path = "../processes/mod.rs"]
+mod processes;
