@@ -1,3 +1,4 @@
+use crate::auth::{self, AuthCommand, AuthError, permit_command};
 use crate::txn::{Evaluated, Evaluation, accepted};
 use crate::{
     Alarm, AlarmKind, AlarmResponse, ClusterTime, Command, CompactResponse, Event, Lease, LeaseCheckpoint,
@@ -60,8 +61,15 @@ pub fn evaluate_read_only_txn(view: &dyn ReadView, txn: &Txn) -> Result<Result<T
 }
 
 fn evaluate(evaluation: &mut Evaluation<'_>, command: &Command) -> Evaluated<Response> {
+    let (caller, command) = match command {
+        Command::Authorized(authorized) => (Some(&authorized.caller), authorized.command.as_ref()),
+        command => (None, command),
+    };
     if let Some(refusal) = refused_by_alarm(evaluation.before(), command) {
         return Ok(Err(refusal));
+    }
+    if let Err(refusal) = permit_command(evaluation.before(), caller, command)? {
+        return Ok(Err(refusal.into()));
     }
     Ok(Ok(match command {
         Command::Put(put) => Response::Put(accepted!(evaluation.put(put))),
@@ -83,7 +91,22 @@ fn evaluate(evaluation: &mut Evaluation<'_>, command: &Command) -> Evaluated<Res
             evaluation.record(Write::ClusterRecord { name: name.clone(), value: value.clone() });
             Response::ClusterRecord
         }
+        Command::Auth(command) => match auth_command(evaluation, command) {
+            Ok(()) => Response::Auth { revision: evaluation.before().current_revision() },
+            Err(refusal) => return Ok(Err(refusal.into())),
+        },
+        // The wrapper was taken off above, and there is only ever one.
+        Command::Authorized(_) => return Ok(Err(AuthError::PermissionDenied.into())),
     }))
+}
+
+fn auth_command(evaluation: &mut Evaluation<'_>, command: &AuthCommand) -> Result<(), AuthError> {
+    let changes = auth::evaluate(evaluation.before().auth(), command)?;
+    if let Some(now) = command.now() {
+        advance_time(evaluation, now);
+    }
+    changes.into_iter().for_each(|change| evaluation.record(Write::Auth(change)));
+    Ok(())
 }
 
 /// NOSPACE refuses what makes the store grow, CORRUPT every change; alarms themselves always pass
@@ -91,7 +114,7 @@ fn evaluate(evaluation: &mut Evaluation<'_>, command: &Command) -> Evaluated<Res
 fn refused_by_alarm(view: &dyn ReadView, command: &Command) -> Option<RequestError> {
     let grows = match command {
         Command::AlarmActivate(_) | Command::AlarmDeactivate(_) | Command::SetClusterRecord { .. } => return None,
-        Command::LeaseCheckpoint(_) => return None,
+        Command::LeaseCheckpoint(_) | Command::Auth(_) | Command::Authorized(_) => return None,
         Command::Put(_) | Command::LeaseGrant(_) => true,
         Command::Txn(txn) => txn.has_put(),
         Command::DeleteRange(_) | Command::Compact { .. } | Command::LeaseRevoke(_) => false,

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{AuthCommand, Authorized};
 use crate::{Alarm, ClusterTime, KeyRange, LeaseId, Revision, byte_string};
 
 /// A change to the replicated state, as it stands in the Raft log. A log entry may carry several, in order.
@@ -38,6 +39,32 @@ pub enum Command {
         #[serde(with = "byte_string::optional")]
         value: Option<Bytes>,
     },
+    /// Changes users, roles or tokens.
+    Auth(AuthCommand),
+    /// Another command, with who asked for it.
+    Authorized(Authorized),
+}
+
+impl Command {
+    /// Fills in the leader's time, if this command carries one. Leaders do it when they propose.
+    pub fn stamp(&mut self, time: ClusterTime) {
+        match self {
+            Command::LeaseGrant(grant) => grant.now = time,
+            Command::Auth(command) => command.stamp(time),
+            Command::Authorized(authorized) => authorized.command.stamp(time),
+            _ => {}
+        }
+    }
+
+    /// Whether [`Command::stamp`] would change anything.
+    pub fn needs_stamp(&self) -> bool {
+        match self {
+            Command::LeaseGrant(_) => true,
+            Command::Auth(command) => command.now().is_some(),
+            Command::Authorized(authorized) => authorized.command.needs_stamp(),
+            _ => false,
+        }
+    }
 }
 
 /// etcd `PutRequest`.

@@ -1,6 +1,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use crate::auth::AuthError;
 use serde::{Deserialize, Serialize};
 
 /// Why a request was refused: one variant per etcd error that the state machine can give, with etcd's words, which
@@ -50,6 +51,9 @@ pub enum RequestError {
     /// `ErrGRPCCorrupt`, DataLoss.
     #[error("etcdserver: corrupt cluster")]
     Corrupt,
+    /// Authentication or authorization.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 }
 
 /// A view could not be read. This is this member's own trouble (a disk), never part of the replicated outcome: a

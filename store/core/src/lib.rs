@@ -7,10 +7,12 @@
 //! - Requests and answers: [`Command`], [`Response`], [`RequestError`] (one variant per etcd error), [`validate`].
 //! - Evaluation: [`apply`], [`apply_all`], [`evaluate_range`], [`Overlay`].
 //! - Watch: [`EventLog`] (shared, bounded, in memory) and [`WatchCursor`] (one per watcher).
+//! - Authentication and authorization: [`auth`].
 //! - Leases on the leader: [`LeaseTable`], [`ClusterClock`].
 //! - [`MemoryStore`] is a whole keyspace in memory, for tests and tools.
 
 mod apply;
+pub mod auth;
 mod byte_string;
 mod cluster_clock;
 mod command;

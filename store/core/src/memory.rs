@@ -3,6 +3,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::auth::AuthState;
 use crate::{
     Alarm, Applied, ClusterTime, Event, KeyRange, KeyValue, Lease, LeaseId, ReadView, Revision, ViewError, Visit, Write,
 };
@@ -20,6 +21,7 @@ pub struct MemoryStore {
     leases: BTreeMap<LeaseId, Lease>,
     alarms: BTreeSet<Alarm>,
     records: BTreeMap<String, Bytes>,
+    auth: AuthState,
 }
 
 impl Default for MemoryStore {
@@ -33,6 +35,7 @@ impl Default for MemoryStore {
             leases: BTreeMap::new(),
             alarms: BTreeSet::new(),
             records: BTreeMap::new(),
+            auth: AuthState::default(),
         }
     }
 }
@@ -93,6 +96,7 @@ impl MemoryStore {
             Write::ClusterRecord { name, value: None } => {
                 self.records.remove(name);
             }
+            Write::Auth(change) => self.auth.absorb(change),
         }
     }
 }
@@ -147,6 +151,10 @@ impl ReadView for MemoryStore {
 
     fn alarms(&self) -> Vec<Alarm> {
         self.alarms.iter().copied().collect()
+    }
+
+    fn auth(&self) -> &AuthState {
+        &self.auth
     }
 
     fn cluster_record(&self, name: &str) -> Result<Option<Bytes>, ViewError> {

@@ -3,6 +3,7 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
+use crate::auth::AuthState;
 use crate::{Alarm, ClusterTime, KeyRange, KeyValue, Lease, LeaseId, ReadView, Revision, ViewError, Visit, Write};
 
 /// Writes that are not committed yet, laid over a view, so that what comes later sees what came before: operations of
@@ -19,6 +20,7 @@ pub struct Overlay<'v> {
     attachments: BTreeMap<LeaseId, BTreeMap<Bytes, bool>>,
     alarms: Option<BTreeSet<Alarm>>,
     records: BTreeMap<String, Option<Bytes>>,
+    auth: Option<AuthState>,
 }
 
 impl<'v> Overlay<'v> {
@@ -34,6 +36,7 @@ impl<'v> Overlay<'v> {
             attachments: BTreeMap::new(),
             alarms: None,
             records: BTreeMap::new(),
+            auth: None,
         }
     }
 
@@ -65,6 +68,7 @@ impl<'v> Overlay<'v> {
             Write::ClusterRecord { name, value } => {
                 self.records.insert(name.clone(), value.clone());
             }
+            Write::Auth(change) => self.auth.get_or_insert_with(|| self.base.auth().clone()).absorb(change),
         }
     }
 
@@ -227,6 +231,10 @@ impl ReadView for Overlay<'_> {
             Some(alarms) => alarms.iter().copied().collect(),
             None => self.base.alarms(),
         }
+    }
+
+    fn auth(&self) -> &AuthState {
+        self.auth.as_ref().unwrap_or_else(|| self.base.auth())
     }
 
     fn cluster_record(&self, name: &str) -> Result<Option<Bytes>, ViewError> {

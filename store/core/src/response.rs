@@ -23,6 +23,11 @@ pub enum Response {
     Alarm(AlarmResponse),
     /// To a cluster record being set.
     ClusterRecord,
+    /// To a change of users, roles or tokens.
+    Auth {
+        /// The store's revision.
+        revision: Revision,
+    },
 }
 
 /// etcd `RangeResponse`.

@@ -32,6 +32,20 @@ impl Spans {
             .is_some_and(|(_, end)| end.as_ref().is_none_or(|end| key < end.as_ref()))
     }
 
+    /// Whether every key of `range` is in the set.
+    pub(crate) fn covers(&self, range: &KeyRange) -> bool {
+        if let KeyRange::Key(key) = range {
+            return self.contains(key);
+        }
+        let start = range.start();
+        let around = self.spans.range::<[u8], _>((Bound::Unbounded, Bound::Included(start.as_ref()))).next_back();
+        match (around.map(|(_, end)| end), range.end()) {
+            (Some(None), _) => true,
+            (Some(Some(end)), Some(range_end)) => *end >= range_end && end > start,
+            (Some(Some(_)), None) | (None, _) => false,
+        }
+    }
+
     fn insert_span(&mut self, mut start: Bytes, mut end: Option<Bytes>) {
         if let Some((before, before_end)) =
             self.spans.range::<[u8], _>((Bound::Unbounded, Bound::Included(start.as_ref()))).next_back()

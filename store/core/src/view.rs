@@ -3,6 +3,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::AuthState;
 use crate::{ClusterTime, KeyRange, KeyValue, LeaseId, Revision, ViewError};
 
 /// What [`ReadView::scan`] calls for each key-value, in key order.
@@ -78,6 +79,9 @@ pub trait ReadView {
 
     /// The alarms that are raised, in order.
     fn alarms(&self) -> Vec<Alarm>;
+
+    /// Users, roles and tokens.
+    fn auth(&self) -> &AuthState;
 
     /// The cluster record of that name.
     fn cluster_record(&self, name: &str) -> Result<Option<Bytes>, ViewError>;

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use crate::auth::AuthChange;
 use crate::{Alarm, ClusterTime, Event, EventKind, KeyValue, Lease, LeaseId, Revision};
 
 /// One change that a keyspace makes when it commits an applied command.
@@ -45,6 +46,8 @@ pub enum Write {
         /// Its new value.
         value: Option<Bytes>,
     },
+    /// Users, roles or tokens change.
+    Auth(AuthChange),
 }
 
 impl Write {

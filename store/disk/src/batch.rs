@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use rocksdb::WriteBatch;
 use xebec_store_core::{Applied, EventKind, KeyValue, LeaseId, Revision, Write};
 
 use crate::DiskError;
+use crate::auth;
 use crate::database::Database;
 use crate::encoding::{self, Change};
 use crate::options::Column;
@@ -63,6 +66,13 @@ impl<'d> Batch<'d> {
                 self.state.alarms.sort_unstable();
             }
             Write::AlarmRemove(alarm) => self.state.alarms.retain(|raised| raised != alarm),
+            Write::Auth(change) => {
+                match auth::record(change) {
+                    (name, Some(value)) => self.put(Column::Meta, name, value),
+                    (name, None) => self.delete(Column::Meta, name),
+                }
+                Arc::make_mut(&mut self.state.auth).absorb(change);
+            }
             Write::ClusterRecord { name, value } => {
                 let key = format!("{RECORD_PREFIX}{name}");
                 match value {

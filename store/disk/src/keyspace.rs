@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rocksdb::ReadTier;
 use xebec_store_core::{Applied, LogPosition};
 
+use crate::auth;
 use crate::batch::Batch;
 use crate::database::{Database, verify_tables};
 use crate::manifest;
@@ -191,9 +192,10 @@ fn require_dir(database_dir: &Path) -> Result<(), DiskError> {
 
 /// The state, if it is what the marker promised.
 pub(crate) fn check_state(database: &Database, marker: &Marker, options: &Options) -> Result<State, DiskError> {
-    let Some(state) = database.read_state(ReadTier::All)? else {
+    let Some(mut state) = database.read_state(ReadTier::All)? else {
         return Err(DiskError::corrupt(database.dir(), None, "the state record is missing"));
     };
+    state.auth = Arc::new(auth::load(database)?);
     if options.cluster_id != 0 && state.cluster_id != 0 && state.cluster_id != options.cluster_id {
         return Err(DiskError::OtherCluster {
             dir: database.dir().to_owned(),

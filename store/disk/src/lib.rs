@@ -20,6 +20,7 @@
 //! repeated, so it may purge only up to [`Keyspace::durable_position`], which [`Keyspace::make_durable`] advances by a
 //! flush and notes in the marker. A directory that comes back behind what its marker promised is refused.
 
+mod auth;
 mod batch;
 mod checkpoint;
 mod compaction;

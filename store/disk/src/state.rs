@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use xebec_store_core::auth::AuthState;
 use xebec_store_core::{Alarm, ClusterTime, LogPosition, Revision};
 
 /// The small replicated state, one record in `meta`, written with every commit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
     /// The last log entry whose effects are in the keyspace.
     pub(crate) position: Option<LogPosition>,
@@ -12,6 +15,9 @@ pub(crate) struct State {
     pub(crate) alarms: Vec<Alarm>,
     pub(crate) cluster_id: u64,
     pub(crate) cleaning: Cleaning,
+    /// Users, roles and tokens. They have records of their own in `meta`, see `auth`.
+    #[serde(skip)]
+    pub(crate) auth: Arc<AuthState>,
 }
 
 /// How far removing compacted versions has come. Members differ here.
@@ -34,6 +40,7 @@ impl State {
             alarms: Vec::new(),
             cluster_id,
             cleaning: Cleaning { done: Revision(0), next_revision: Revision(0), next_sub: 0 },
+            auth: Arc::default(),
         }
     }
 }

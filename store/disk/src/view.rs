@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::{DB, DBPinnableSlice, DBRawIteratorWithThreadMode, ReadOptions, SnapshotWithThreadMode};
+use xebec_store_core::auth::AuthState;
 use xebec_store_core::{
     Alarm, ClusterTime, KeyRange, KeyValue, Lease, LeaseId, LogPosition, ReadView, Revision, ViewError, Visit,
 };
@@ -214,6 +215,10 @@ impl ReadView for View {
 
     fn alarms(&self) -> Vec<Alarm> {
         self.state.alarms.clone()
+    }
+
+    fn auth(&self) -> &AuthState {
+        &self.state.auth
     }
 
     fn cluster_record(&self, name: &str) -> Result<Option<Bytes>, ViewError> {

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use xebec_proto::xebec::peer::v1::{LeaseRemainingRequest, LeaseRenewRequest, leader_client::LeaderClient};
-use xebec_store_core::{Command, LeaseGrant, LeaseId};
+use xebec_store_core::{ClusterTime, Command, LeaseId};
 use xebec_store_disk::{CompactionStep, Keyspace};
 
 use crate::{
@@ -271,15 +271,20 @@ impl Member {
 
     /// Fills in what only the leader knows.
     pub(crate) fn stamp(&self, commands: &Arc<[Command]>) -> Arc<[Command]> {
-        let needs_time = |command: &Command| matches!(command, Command::LeaseGrant(_));
-        let Some(now) = self.leases().now().filter(|_| commands.iter().any(needs_time)) else {
+        let Some(now) = self.leases().now().filter(|_| commands.iter().any(Command::needs_stamp)) else {
             return commands.clone();
         };
-        let stamped = commands.iter().map(|command| match command {
-            Command::LeaseGrant(grant) => Command::LeaseGrant(LeaseGrant { now, ..grant.clone() }),
-            command => command.clone(),
+        let stamped = commands.iter().cloned().map(|mut command| {
+            command.stamp(now);
+            command
         });
         stamped.collect()
+    }
+
+    /// The cluster's time, if this member leads and has opened its lease desk.
+    #[must_use]
+    pub fn cluster_now(&self) -> Option<ClusterTime> {
+        self.leases().now()
     }
 
     /// Hands leadership to another member and waits until it has it. Only the leader can.

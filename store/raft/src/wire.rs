@@ -63,6 +63,7 @@ pub(crate) fn weight_bytes(command: &Command) -> usize {
             Command::LeaseRevoke(revoke) => revoke.ids.len() * 8,
             Command::LeaseCheckpoint(checkpoint) => checkpoint.deadlines.len() * 16,
             Command::SetClusterRecord { value, .. } => value.as_ref().map_or(0, bytes::Bytes::len),
+            Command::Authorized(authorized) => authorized.caller.user.len() + weight_bytes(&authorized.command),
             _ => 0,
         }
 }

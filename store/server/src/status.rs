@@ -2,7 +2,7 @@
 //! (etcd `api/v3rpc/rpctypes/error.go`).
 
 use tonic::{Code, Status};
-use xebec_store_core::{RequestError, ViewError};
+use xebec_store_core::{RequestError, ViewError, auth::AuthError};
 use xebec_store_disk::DiskError;
 use xebec_store_raft::RequestFailure;
 
@@ -26,6 +26,34 @@ impl IntoStatus for RequestError {
             Self::LeaseNotFound => Code::NotFound,
             Self::LeaseExists => Code::FailedPrecondition,
             Self::Corrupt => Code::DataLoss,
+            Self::Auth(refusal) => return refusal.into_status(),
+        };
+        Status::new(code, self.to_string())
+    }
+}
+
+impl IntoStatus for AuthError {
+    fn into_status(self) -> Status {
+        let code = match self {
+            Self::UserEmpty
+            | Self::RoleEmpty
+            | Self::AuthFailed
+            | Self::PermissionNotGiven
+            | Self::InvalidAuthManagement
+            | Self::OldRevision => Code::InvalidArgument,
+            Self::RootUserNotExist
+            | Self::RootRoleNotExist
+            | Self::UserAlreadyExists
+            | Self::UserNotFound
+            | Self::RoleAlreadyExists
+            | Self::RoleNotFound
+            | Self::RoleNotGranted
+            | Self::PermissionNotGranted
+            | Self::AuthNotEnabled => Code::FailedPrecondition,
+            Self::PermissionDenied => Code::PermissionDenied,
+            Self::InvalidAuthToken => Code::Unauthenticated,
+            // etcd does not translate this one.
+            Self::NoPasswordUser => Code::Unknown,
         };
         Status::new(code, self.to_string())
     }
