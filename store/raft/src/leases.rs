@@ -1,9 +1,12 @@
 //! The leader's leases: deadlines in memory, expiries and checkpoints proposed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 use xebec_store_core::{
     Applied, ClusterClock, ClusterTime, Command, KeepAlive, LeaseCheckpoint, LeaseDeadline, LeaseId, LeaseRevoke,
     LeaseTable, ReadView,

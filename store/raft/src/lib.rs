@@ -8,6 +8,7 @@
 //! One direction: propose, append, commit, apply (pure, `xebec-store-core`), commit to the keyspace, publish to the
 //! [`Feed`], answer.
 
+mod blocking;
 mod error;
 mod feed;
 mod identity;
@@ -17,20 +18,25 @@ mod member;
 mod network;
 mod peer_service;
 mod peers;
+mod probe;
 mod proposer;
 mod reader;
 mod snapshot;
 mod start;
 mod state_machine;
+mod surroundings;
 mod types;
 mod wire;
 
+pub use blocking::blocking;
 pub use error::{RequestFailure, StartError};
 pub use feed::Feed;
 pub use identity::{Identity, cluster_id, member_id};
 pub use leases::LeaseLife;
 pub use member::{Member, MemberStatus, REQUEST_TIMEOUT};
 pub use peer_service::PeerService;
-pub use peers::Dialer;
-pub use start::{ELECTION_MILLIS_DEFAULT, HEARTBEAT_MILLIS_DEFAULT, MemberConfig, start};
+pub use peers::{Dialer, PeerTransport, TransportError, transport};
+pub use probe::LoggedEntry;
+pub use start::{ELECTION_MILLIS_DEFAULT, HEARTBEAT_MILLIS_DEFAULT, MemberConfig, start, start_here};
+pub use surroundings::{Retention, Surroundings};
 pub use types::{Batch, MemberId, MemberNode, Outcome, Outcomes, TypeConfig};

@@ -14,8 +14,11 @@ use openraft::{
 use tokio::sync::oneshot;
 use xebec_store_log::{Log, LogEntry, LogError};
 
-use crate::types::{Entry, LogId, TypeConfig, Vote};
-use crate::wire;
+use crate::{
+    blocking::blocking,
+    types::{Entry, LogId, TypeConfig, Vote},
+    wire,
+};
 
 /// Bytes of entries read from the log at once.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -65,7 +68,7 @@ impl LogStore {
             self.log.read(range, bytes_max)?
         } else {
             let log = self.log.clone();
-            tokio::task::spawn_blocking(move || log.read(range, bytes_max)).await.map_err(io::Error::other)??
+            blocking(move || log.read(range, bytes_max)).await??
         };
         Ok(entries.into_iter().map(|entry| entry.0).collect())
     }

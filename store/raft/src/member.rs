@@ -22,6 +22,7 @@ use xebec_store_core::{ClusterTime, Command, LeaseId};
 use xebec_store_disk::{CompactionStep, Keyspace};
 
 use crate::{
+    blocking::blocking,
     error::RequestFailure,
     feed::Feed,
     leases::{self, LeaseDesk, LeaseLife},
@@ -35,8 +36,6 @@ use crate::{
 /// How long a request may take, a change of leader included (etcd: 5 s plus two election timeouts).
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// Bytes of log kept behind a snapshot, for followers that lag a little.
-const LOG_KEPT_BYTES: u64 = 16 << 20;
 /// How long making the keyspace durable may take.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -450,7 +449,7 @@ impl Member {
                 metrics.snapshot.is_some_and(|snapshot| snapshot.index >= applied)
             };
             let waited = self.0.raft.wait(Some(SNAPSHOT_TIMEOUT)).metrics(covered, "a snapshot").await;
-            match (waited, self.0.machine.log.purgeable(LOG_KEPT_BYTES)) {
+            match (waited, self.0.machine.log.purgeable(self.0.machine.retention.log_kept_bytes)) {
                 (Ok(_), Some(upto)) => {
                     if self.0.raft.trigger().purge_log(upto.min(applied)).await.is_err() {
                         return;
@@ -466,7 +465,7 @@ impl Member {
     async fn clean_keyspace(self) {
         loop {
             let keyspace = self.keyspace().clone();
-            let step = tokio::task::spawn_blocking(move || keyspace.compact_step()).await;
+            let step = blocking(move || keyspace.compact_step()).await;
             match step {
                 Ok(Ok(CompactionStep::More { .. })) => tokio::task::yield_now().await,
                 Ok(Ok(CompactionStep::Done)) => self.0.machine.compacted.notified().await,

@@ -7,10 +7,12 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tonic::{
     Request, Status,
+    body::Body,
     metadata::MetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
+use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use xebec_proto::xebec::peer::v1::{leader_client::LeaderClient, raft_client::RaftClient};
 
 use crate::types::{MemberId, MemberNode, TypeConfig};
@@ -22,8 +24,23 @@ pub(crate) const TO_KEY: &str = "x-xebec-to";
 /// Bytes of one message between members; far above any batch.
 pub(crate) const PEER_MESSAGE_BYTES_MAX: usize = 512 << 20;
 
-/// Opens a lazy channel to a member with these peer URLs. The server provides it, since it knows about TLS.
-pub type Dialer = Arc<dyn Fn(&[String]) -> Result<Channel, String> + Send + Sync>;
+/// What carries calls to a member: a channel, or a simulated network.
+pub type PeerTransport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, TransportError>;
+
+/// A call that could not be carried; the cause is its source.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TransportError(#[source] pub BoxError);
+
+/// Opens the way to a member with these peer URLs, without connecting yet. The server provides it, since it knows about
+/// TLS.
+pub type Dialer = Arc<dyn Fn(&[String]) -> Result<PeerTransport, String> + Send + Sync>;
+
+/// A channel as a transport.
+#[must_use]
+pub fn transport(channel: Channel) -> PeerTransport {
+    BoxCloneSyncService::new(channel.map_err(|error| TransportError(error.into())))
+}
 
 /// What a connection is for. Each purpose has its own, so that none waits behind another's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,7 +68,7 @@ impl Interceptor for PeerHeaders {
     }
 }
 
-pub(crate) type PeerChannel = InterceptedService<Channel, PeerHeaders>;
+pub(crate) type PeerChannel = InterceptedService<PeerTransport, PeerHeaders>;
 
 /// The channels this member holds.
 pub(crate) struct Peers {
@@ -59,7 +76,7 @@ pub(crate) struct Peers {
     dial: Dialer,
     /// Connections live on Raft's runtime, whoever uses them first.
     runtime: Handle,
-    channels: Mutex<HashMap<(MemberId, Purpose), (MemberNode, Channel)>>,
+    channels: Mutex<HashMap<(MemberId, Purpose), (MemberNode, PeerTransport)>>,
 }
 
 impl fmt::Debug for Peers {

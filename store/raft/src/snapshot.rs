@@ -10,13 +10,14 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 use openraft::alias::SnapshotOf;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinError};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use xebec_proto::xebec::peer::v1::{SnapshotChunk, SnapshotManifest, SnapshotPart, snapshot_part::Part};
 use xebec_store_disk::{Checkpoint, CheckpointFile};
 
 use crate::{
+    blocking::blocking,
     types::{SnapshotMeta, TypeConfig, Vote},
     wire,
 };
@@ -76,6 +77,10 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {
     move |source| SnapshotError::Io { path, source }
 }
 
+fn interrupted(error: JoinError) -> SnapshotError {
+    SnapshotError::Protocol(error.to_string())
+}
+
 /// The parts of a snapshot, read from disk as the receiver takes them.
 pub(crate) fn send(
     vote: &Vote,
@@ -90,33 +95,43 @@ pub(crate) fn send(
         checkpoint: wire::encode(&files.checkpoint)?.into(),
     };
     let (tx, rx) = mpsc::channel(CHUNKS_AHEAD_MAX);
-    tokio::task::spawn_blocking(move || {
+    tokio::spawn(async move {
         let first = SnapshotPart { part: Some(Part::Manifest(manifest)) };
-        if tx.blocking_send(first).is_err() {
+        if tx.send(first).await.is_err() {
             return;
         }
         // A short stream is refused by the receiver, so that an error here needs no message of its own.
-        if let Err(error) = read_files(&files.dir.0, &files.checkpoint.files, &tx) {
+        if let Err(error) = send_files(&files.dir.0, &files.checkpoint.files, &tx).await {
             tracing::warn!(%error, "cannot send a snapshot");
         }
     });
     Ok(ReceiverStream::new(rx))
 }
 
-fn read_files(dir: &Path, files: &[CheckpointFile], tx: &mpsc::Sender<SnapshotPart>) -> Result<(), SnapshotError> {
+async fn send_files(
+    dir: &Path,
+    files: &[CheckpointFile],
+    tx: &mpsc::Sender<SnapshotPart>,
+) -> Result<(), SnapshotError> {
     for (number, file) in files.iter().enumerate() {
         let path = dir.join(&file.name);
-        let mut source = File::open(&path).map_err(io_error(&path))?;
+        let opening = path.clone();
+        let source = blocking(move || File::open(opening)).await.map_err(interrupted)?;
+        let mut source = source.map_err(io_error(&path))?;
         let mut offset = 0;
         while offset < file.size_bytes {
             let length = (file.size_bytes - offset).min(CHUNK_BYTES as u64) as usize;
-            let mut data = vec![0; length];
-            source.read_exact(&mut data).map_err(io_error(&path))?;
+            let read = blocking(move || {
+                let mut data = vec![0; length];
+                source.read_exact(&mut data).map(|()| (source, data))
+            });
+            let data;
+            (source, data) = read.await.map_err(interrupted)?.map_err(io_error(&path))?;
             let chunk =
                 SnapshotChunk { file: number as u32, offset, crc32c: crc32c::crc32c(&data), data: Bytes::from(data) };
             offset += length as u64;
             let part = SnapshotPart { part: Some(Part::Chunk(chunk)) };
-            if tx.blocking_send(part).is_err() {
+            if tx.send(part).await.is_err() {
                 return Ok(());
             }
         }
@@ -141,13 +156,9 @@ pub(crate) async fn receive(
         let Some(Part::Chunk(chunk)) = part.part else {
             return Err(protocol("a chunk was expected"));
         };
-        writer = tokio::task::spawn_blocking(move || writer.write(&chunk).map(|()| writer))
-            .await
-            .map_err(|error| SnapshotError::Protocol(error.to_string()))??;
+        writer = blocking(move || writer.write(&chunk).map(|()| writer)).await.map_err(interrupted)??;
     }
-    let dir = tokio::task::spawn_blocking(move || writer.finish())
-        .await
-        .map_err(|error| SnapshotError::Protocol(error.to_string()))??;
+    let dir = blocking(move || writer.finish()).await.map_err(interrupted)??;
     let snapshot = SnapshotData(Some(Arc::new(SnapshotFiles { dir, checkpoint })));
     Ok((vote, openraft::Snapshot { meta, snapshot }))
 }

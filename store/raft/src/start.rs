@@ -17,11 +17,12 @@ use tokio::{
     sync::{Notify, mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
-use xebec_store_core::{EventLogOptions, ReadView};
+use xebec_store_core::ReadView;
 use xebec_store_disk::{Keyspace, Options};
 use xebec_store_log::{Log, LogOptions};
 
 use crate::{
+    blocking::blocking,
     error::StartError,
     feed::Feed,
     identity::{Identity, cluster_id, member_id},
@@ -33,6 +34,7 @@ use crate::{
     proposer::PROPOSALS_WAITING_MAX,
     reader::READERS_WAITING_MAX,
     state_machine::{Machine, StateMachine},
+    surroundings::Surroundings,
     types::{MemberId, MemberNode},
 };
 
@@ -81,8 +83,16 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
         .build()
         .map_err(|error| StartError::Raft(error.to_string()))?;
     let handle = runtime.handle().clone();
-    let started = handle.spawn(start_on(config, RuntimeGuard(Some(runtime)))).await;
+    let started = handle.spawn(start_on(config, Surroundings::default(), RuntimeGuard(Some(runtime)))).await;
     started.map_err(|error| StartError::Raft(error.to_string()))?
+}
+
+/// As [`start`], but on the runtime that is running, in these surroundings: for simulations.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start_here(config: MemberConfig, surroundings: Surroundings) -> Result<Member, StartError> {
+    start_on(config, surroundings, RuntimeGuard(None)).await
 }
 
 /// Shuts a runtime down without waiting if the start fails halfway.
@@ -96,7 +106,11 @@ impl Drop for RuntimeGuard {
     }
 }
 
-async fn start_on(config: MemberConfig, mut runtime: RuntimeGuard) -> Result<Member, StartError> {
+async fn start_on(
+    config: MemberConfig,
+    surroundings: Surroundings,
+    mut runtime: RuntimeGuard,
+) -> Result<Member, StartError> {
     let handle = tokio::runtime::Handle::current();
     let members: BTreeMap<MemberId, MemberNode> = config
         .initial_cluster
@@ -111,7 +125,7 @@ async fn start_on(config: MemberConfig, mut runtime: RuntimeGuard) -> Result<Mem
 
     let dir = config.data_dir.join("member");
     let opening = dir.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&opening, Identity { member, cluster }));
+    let opened = blocking(move || open(&opening, Identity { member, cluster }, surroundings));
     let machine = opened.await.map_err(|error| StartError::Raft(error.to_string()))??;
     let machine = Arc::new(machine);
 
@@ -183,7 +197,7 @@ fn raft_config(config: &MemberConfig) -> Result<Config, StartError> {
 }
 
 /// Opens what is on disk and checks that the parts belong together.
-fn open(dir: &Path, identity: Identity) -> Result<Machine, StartError> {
+fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Machine, StartError> {
     let file = |path: &Path| {
         let path = path.to_path_buf();
         move |error: std::io::Error| StartError::File { path, reason: error.to_string() }
@@ -195,7 +209,13 @@ fn open(dir: &Path, identity: Identity) -> Result<Machine, StartError> {
         fs::remove_dir_all(&snapshots_dir).map_err(file(&snapshots_dir))?;
     }
     let log_dir = dir.join("log");
-    let log: Log<StoredEntry> = Log::open(LogOptions::new(&log_dir))?;
+    let Surroundings { log_files, retention } = surroundings;
+    let log_options = LogOptions {
+        dir: log_dir.clone(),
+        segment_bytes_max: retention.segment_bytes_max,
+        cache_bytes_max: retention.log_cache_bytes_max,
+    };
+    let log: Log<StoredEntry> = Log::open_in(log_files, log_options)?;
     let options = Options { cluster_id: identity.cluster, ..Options::default() };
     let keyspace = Keyspace::open(&dir.join("keyspace"), options)?;
     let view = keyspace.view();
@@ -204,13 +224,14 @@ fn open(dir: &Path, identity: Identity) -> Result<Machine, StartError> {
     if applied > last && applied > log.floor() {
         return Err(StartError::LogTooShort { log_dir, last, applied });
     }
-    let feed = Feed::new(EventLogOptions::default(), view.current_revision(), applied);
+    let feed = Feed::new(retention.events, view.current_revision(), applied);
     drop(view);
     Ok(Machine {
         keyspace: Arc::new(keyspace),
         log,
         feed: Arc::new(feed),
         leases: Arc::new(LeaseDesk::new()),
+        retention,
         snapshots_dir,
         running: AtomicBool::new(false),
         compacted: Notify::new(),

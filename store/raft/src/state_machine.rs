@@ -21,20 +21,18 @@ use xebec_store_disk::Keyspace;
 use xebec_store_log::Log;
 
 use crate::{
+    blocking::blocking,
     feed::Feed,
     leases::LeaseDesk,
     log_store::StoredEntry,
     snapshot::{SnapshotData, SnapshotFiles, TemporaryDir},
+    surroundings::Retention,
     types::{Entry, LogId, Outcomes, SnapshotMeta, StoredMembership, TypeConfig, log_id, position},
     wire,
 };
 
 /// Commands committed to the keyspace at once.
 const COMMIT_COMMANDS_MAX: usize = 8_192;
-/// Bytes of commands applied after which the log is worth compacting.
-const SNAPSHOT_BYTES: u64 = 48 << 20;
-/// Entries applied after which the log is worth compacting.
-const SNAPSHOT_ENTRIES: u64 = 50_000;
 
 /// What the state machine and its blocking work share.
 pub(crate) struct Machine {
@@ -42,6 +40,7 @@ pub(crate) struct Machine {
     pub log: Log<StoredEntry>,
     pub feed: Arc<Feed>,
     pub leases: Arc<LeaseDesk>,
+    pub retention: Retention,
     /// Where checkpoints are made and received.
     pub snapshots_dir: PathBuf,
     /// Before this, openraft only looks around.
@@ -99,7 +98,7 @@ impl Machine {
     fn note_growth(&self, entries: u64, bytes: u64) {
         let entries = self.applied_entries.fetch_add(entries, Ordering::Relaxed) + entries;
         let bytes = self.applied_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if entries > SNAPSHOT_ENTRIES || bytes > SNAPSHOT_BYTES {
+        if entries > self.retention.snapshot_entries || bytes > self.retention.snapshot_bytes {
             self.applied_entries.store(0, Ordering::Relaxed);
             self.applied_bytes.store(0, Ordering::Relaxed);
             self.log_grown.notify_one();
@@ -152,13 +151,6 @@ fn commands(entry: &Entry) -> impl Iterator<Item = &Command> {
     commands.iter()
 }
 
-/// Runs work that blocks on the disk away from Raft's threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, io::Error> + Send + 'static,
-) -> Result<T, io::Error> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
 impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = Self;
@@ -192,7 +184,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let machine = self.0.clone();
             let wanted = responders.iter().any(Option::is_some);
             machine.note_growth(chunk.len() as u64, bytes);
-            let outcomes = blocking(move || machine.commit(&chunk, wanted)).await?;
+            let outcomes = blocking(move || machine.commit(&chunk, wanted)).await??;
             for (responder, outcomes) in responders.into_iter().zip(outcomes) {
                 if let Some(responder) = responder {
                     responder.send(outcomes);
@@ -220,7 +212,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         })?;
         rx.await.map_err(io::Error::other)??;
         let machine = self.0.clone();
-        blocking(move || machine.install(&files)).await
+        blocking(move || machine.install(&files)).await?
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
@@ -228,7 +220,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return Ok(None);
         }
         let machine = self.0.clone();
-        blocking(move || machine.checkpoint().map(Some)).await
+        blocking(move || machine.checkpoint().map(Some)).await?
     }
 }
 
@@ -244,6 +236,6 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
             let meta = SnapshotMeta { last_log_id, last_membership };
             Ok(Snapshot { meta, snapshot: SnapshotData(None) })
         })
-        .await
+        .await?
     }
 }

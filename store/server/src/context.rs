@@ -1,12 +1,10 @@
 //! What all services share.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::time::Instant;
 use tonic::{Status, metadata::MetadataMap};
 use xebec_proto::etcdserverpb::ResponseHeader;
 use xebec_store_core::{Alarm, AlarmKind, Command, RequestError, Response, Revision};
@@ -123,5 +121,5 @@ impl Context {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Status> + Send + 'static,
 ) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(IntoStatus::into_status)?
+    xebec_store_raft::blocking(work).await.map_err(IntoStatus::into_status)?
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 use axum::Router;
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint as ChannelEndpoint};
+use tonic::transport::Endpoint as ChannelEndpoint;
 use xebec_pki::{ClientTls, ServerTls, TlsConnector};
 use xebec_proto::{
     etcdserverpb::{
@@ -16,7 +16,7 @@ use xebec_proto::{
     v3electionpb::election_server::ElectionServer,
     v3lockpb::lock_server::LockServer,
 };
-use xebec_store_raft::{Dialer, Member, MemberConfig, PeerService, StartError, start};
+use xebec_store_raft::{Dialer, Member, MemberConfig, PeerService, PeerTransport, StartError, start, transport};
 
 use crate::{
     Flags,
@@ -270,7 +270,7 @@ fn dialer(flags: &Flags) -> Result<Dialer, Error> {
             alpn: vec![b"h2".to_vec()],
         })?),
     };
-    Ok(Arc::new(move |urls: &[String]| -> Result<Channel, String> {
+    Ok(Arc::new(move |urls: &[String]| -> Result<PeerTransport, String> {
         let url = urls.first().ok_or("the member has no peer URL")?;
         let endpoint = ChannelEndpoint::from_shared(url.clone())
             .map_err(|error| error.to_string())?
@@ -280,7 +280,7 @@ fn dialer(flags: &Flags) -> Result<Dialer, Error> {
             .keep_alive_timeout(PEER_KEEP_ALIVE)
             .initial_stream_window_size(PEER_WINDOW_BYTES)
             .initial_connection_window_size(PEER_WINDOW_BYTES);
-        Ok(endpoint.connect_with_connector_lazy(connector.clone()))
+        Ok(transport(endpoint.connect_with_connector_lazy(connector.clone())))
     }))
 }
 
