@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use rocksdb::CompactOptions;
-use xebec_store_core::Revision;
+use xebec_store_core::{EventKind, Revision};
 
 use crate::batch::Batch;
 use crate::encoding::{self, Malformed};
@@ -36,8 +36,9 @@ impl Keyspace {
     /// complete when it was committed; this only gives the space back. Call it from a thread of its own until it says
     /// [`CompactionStep::Done`]; it continues after a restart.
     ///
-    /// A version may go when it was superseded at or before the compacted revision, and a change when it lies before
-    /// it: a watch may still start exactly there.
+    /// A version may go when it was superseded at or before the compacted revision, and its change with it; so may a
+    /// deletion that lies before that revision: a watch may still start exactly there. The change of a version that is
+    /// still true stays, since snapshots and hashes need its place in its revision.
     ///
     /// # Errors
     /// If the disk refuses.
@@ -100,12 +101,28 @@ fn plan(view: &View, compacted: Revision) -> Result<Plan, DiskError> {
         let change = encoding::parse_change(value).map_err(|Malformed| malformed())?;
         if change.prev_mod.0 != 0 {
             plan.superseded.push(encoding::history_key(change.key, change.prev_mod));
+            plan.changes.extend(change_of(view, change.key, change.prev_mod)?);
         }
-        if revision < compacted {
+        if revision < compacted && change.kind == EventKind::Delete {
             plan.changes.push(key.to_vec());
         }
         plan.cleaning = Cleaning { done, next_revision: revision, next_sub: sub + 1 };
         iterator.next();
     }
     Ok(plan)
+}
+
+/// The entry of `by_revision` for the change of `key` at `revision`, if it is still there.
+fn change_of(view: &View, key: &[u8], revision: Revision) -> Result<Option<Vec<u8>>, DiskError> {
+    let malformed = |Malformed| view.database().malformed(Column::ByRevision);
+    let mut iterator = view.iterate(Column::ByRevision, Some(encoding::revision_key(revision.next(), 0).to_vec()));
+    iterator.seek(encoding::revision_key(revision, 0));
+    while let Some((entry, value)) = iterator.item() {
+        if encoding::parse_change(value).map_err(malformed)?.key == key {
+            return Ok(Some(entry.to_vec()));
+        }
+        iterator.next();
+    }
+    view.database().finished(&iterator)?;
+    Ok(None)
 }

@@ -1,11 +1,11 @@
-//! The bytes of keys and values, format 1. Numbers in keys are big-endian, so that they sort; numbers in values are
+//! The bytes of keys and values, format 2. Numbers in keys are big-endian, so that they sort; numbers in values are
 //! little-endian.
 
 use bytes::Bytes;
 use xebec_store_core::{ClusterTime, EventKind, KeyValue, Lease, LeaseId, Revision};
 
 /// The format of everything in the directory.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 const NUMBER_BYTES: usize = 8;
 const RECORD_HEADER_BYTES: usize = 4 * NUMBER_BYTES;

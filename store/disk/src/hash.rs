@@ -1,23 +1,32 @@
-use xebec_store_core::{ReadView, Revision};
+use std::ops::ControlFlow;
 
-use crate::encoding::{self, Malformed};
-use crate::options::Column;
-use crate::{DiskError, Keyspace};
+use xebec_store_core::{KeyRange, ReadView, Revision};
+use xebec_store_snapshot::{BucketKey, bucket_key_bytes, encode_put, encode_tombstone, hash_seed};
 
-/// A checksum over key-values, to compare members (etcd `HashKV`).
+use crate::versions::{Version, VersionChange};
+use crate::{DiskError, Keyspace, View};
+
+/// Hashes that are remembered (etcd `hashStorageMaxSize`).
+pub(crate) const HASHES_KEPT_MAX: usize = 10;
+
+/// A checksum over key-values, to compare members: etcd's, bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashKv {
     /// The checksum (CRC-32C).
     pub hash: u32,
     /// The revision up to which it reaches.
     pub hash_revision: Revision,
-    /// The lowest readable revision, from which on it counts.
+    /// The lowest readable revision, from which on it counts; 0 if nothing was ever compacted (where etcd says -1).
     pub compact_revision: Revision,
 }
 
 impl Keyspace {
-    /// Hashes every version that was made at or before `revision` (0 is the present) and is still readable. Equal
-    /// on all members with the same compacted revision, however far each has come with removing old versions.
+    /// Hashes the history up to `revision` (0 is the present) as etcd's `HashKV` does: the name of the bucket, then
+    /// keys and values as etcd stores them, in order of revision. Of what lies at or before the compacted revision
+    /// only versions count that are still true at `revision` (etcd `server/storage/mvcc/hash.go`, `kvHasher`).
+    ///
+    /// Reads the history through, and remembers the newest [few](HASHES_KEPT_MAX) outcomes: the same question is free
+    /// until the next compaction.
     ///
     /// # Errors
     /// [`DiskError::Unreadable`] for a compacted or future revision; otherwise if the disk cannot be read.
@@ -28,38 +37,50 @@ impl Keyspace {
         if at > current || at < compacted {
             return Err(DiskError::Unreadable { revision, compacted, current });
         }
-        // A sum, so that it does not matter in which column family a version lies on this member by now.
-        let mut hash = 0u32;
-        let mut living = view.iterate(Column::Current, None);
-        living.seek_to_first();
-        while let Some((key, value)) = living.item() {
-            let malformed = |Malformed| view.database().malformed(Column::Current);
-            if encoding::parse_current_mod(value).map_err(malformed)? <= at {
-                hash = hash.wrapping_add(version_hash(key, value, None));
-            }
-            living.next();
+        let is_same = |known: &HashKv| known.hash_revision == at && known.compact_revision == compacted;
+        if let Some(known) = self.hashes.lock().iter().find(|known| is_same(known)) {
+            return Ok(*known);
         }
-        view.database().finished(&living)?;
-        let mut past = view.iterate(Column::History, None);
-        past.seek_to_first();
-        while let Some((key, value)) = past.item() {
-            let malformed = |Malformed| view.database().malformed(Column::History);
-            let (key, made) = encoding::parse_history_key(key).map_err(malformed)?;
-            let until = encoding::parse_history_until(value).map_err(malformed)?;
-            if made <= at && until > compacted {
-                let kv = encoding::parse_history(key.into(), made, value).map_err(malformed)?;
-                let ended = Some(until).filter(|until| *until <= at);
-                hash = hash.wrapping_add(version_hash(&kv.key, &encoding::current_value(&kv), ended));
-            }
-            past.next();
+        let hash = HashKv { hash: view.hash_history(at)?, hash_revision: at, compact_revision: compacted };
+        let mut hashes = self.hashes.lock();
+        if hashes.len() == HASHES_KEPT_MAX {
+            hashes.pop_front();
         }
-        view.database().finished(&past)?;
-        Ok(HashKv { hash, hash_revision: at, compact_revision: compacted })
+        hashes.push_back(hash);
+        Ok(hash)
     }
 }
 
-/// The hash of one version, as it was at the hashed revision: ended by then, or alive.
-fn version_hash(key: &[u8], value: &[u8], ended: Option<Revision>) -> u32 {
-    let hash = crc32c::crc32c_append(crc32c::crc32c(key), value);
-    ended.map_or(hash, |ended| crc32c::crc32c_append(hash, &ended.0.to_le_bytes()))
+impl View {
+    fn hash_history(&self, at: Revision) -> Result<u32, DiskError> {
+        let compacted = self.compacted_revision();
+        // etcd leaves nothing out if it would have to leave out everything.
+        let mut some_live = false;
+        let mut stop_at_first = |_| {
+            some_live = true;
+            ControlFlow::Break(())
+        };
+        crate::scan::scan(self, &KeyRange::all(), at, &mut stop_at_first)?;
+        let mut hash = hash_seed();
+        self.versions(&mut |version| {
+            let Version { revision, sub, change } = version;
+            if revision > at {
+                return ControlFlow::Break(());
+            }
+            let is_old = revision <= compacted && compacted.0 > 0;
+            let key = |is_tombstone| bucket_key_bytes(&BucketKey { revision, sub, is_tombstone });
+            let (key, value) = match &change {
+                VersionChange::Put(_, until) if is_old && some_live && until.is_some_and(|until| until <= at) => {
+                    return ControlFlow::Continue(());
+                }
+                // etcd before 3.5.16 removed the deletion at the compacted revision, newer ones keep it.
+                VersionChange::Delete(_) if is_old => return ControlFlow::Continue(()),
+                VersionChange::Put(kv, _) => (key(false), encode_put(kv)),
+                VersionChange::Delete(name) => (key(true), encode_tombstone(name)),
+            };
+            hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &value);
+            ControlFlow::Continue(())
+        })?;
+        Ok(hash)
+    }
 }

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::manifest;
 use crate::marker::{DATABASE_PREFIX, MARKER_NAME, Marker, Tables, sync_dir};
 use crate::options::Options;
 use crate::state::State;
-use crate::{DiskError, View};
+use crate::{DiskError, HashKv, View};
 
 /// The keyspace on disk. All methods take `&self`; one writer at a time is let in, readers never wait.
 ///
@@ -28,6 +29,8 @@ pub struct Keyspace {
     /// The latest commit. Published by the writer, so that readers share one snapshot and see whole commits only.
     pub(crate) published: ArcSwap<View>,
     pub(crate) marker: Mutex<Marker>,
+    /// The newest hashes of the history.
+    pub(crate) hashes: Mutex<VecDeque<HashKv>>,
 }
 
 impl Keyspace {
@@ -65,6 +68,7 @@ impl Keyspace {
             writer: Mutex::new(()),
             published: ArcSwap::from_pointee(View::new(database, state)),
             marker: Mutex::new(marker),
+            hashes: Mutex::default(),
         })
     }
 

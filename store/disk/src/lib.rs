@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `current` | key | create, mod, version, lease, value of the living version |
 //! | `history` | escaped key, mod revision | the superseded version and the revision that ended it |
-//! | `by_revision` | revision, sub-revision | put or delete, key, the mod revision of the version before |
+//! | `by_revision` | revision, sub-revision | put or delete, key, the mod revision of the version before; kept as long as the version |
 //! | `leases` | lease id | TTL and replicated deadline |
 //! | `lease_keys` | lease id, key | nothing |
 //! | `meta` | name | applied position, revisions, membership, cluster records |
@@ -36,6 +36,7 @@ mod options;
 mod scan;
 mod sizes;
 mod state;
+mod versions;
 mod view;
 
 pub use checkpoint::{Checkpoint, CheckpointFile};
@@ -46,4 +47,5 @@ pub use hash::HashKv;
 pub use keyspace::Keyspace;
 pub use options::{BLOCK_CACHE_BYTES, Options, VERIFY_BYTES_MAX_DEFAULT, WRITE_BUFFERS_BYTES};
 pub use sizes::Sizes;
+pub use versions::{Version, VersionChange};
 pub use view::View;
