@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tonic::{Request, Response, Status};
 use xebec_proto::etcdserverpb::{self as pb, cluster_server::Cluster};
 use xebec_store_core::{Command, ReadView, Revision};
+use xebec_store_disk::View;
 use xebec_store_raft::{Member, MemberId};
 
 use crate::{
@@ -23,6 +24,13 @@ struct Attributes {
 
 fn record_name(id: MemberId) -> String {
     format!("{RECORD_PREFIX}{id:016x}")
+}
+
+/// The name and client URLs that a member has published.
+pub(crate) fn published(view: &View, id: MemberId) -> Result<Option<(String, Vec<String>)>, Status> {
+    let record = view.cluster_record(&record_name(id)).map_err(IntoStatus::into_status)?;
+    let attributes: Option<Attributes> = record.and_then(|record| serde_json::from_slice(&record).ok());
+    Ok(attributes.map(|known| (known.name, known.client_urls)))
 }
 
 /// Publishes this member's name and client URLs, as often as it takes.

@@ -15,6 +15,7 @@ mod listen;
 mod maintenance;
 mod metrics;
 mod run;
+mod snapshot;
 mod status;
 mod watch;
 

@@ -15,6 +15,7 @@ use xebec_store_core::{Alarm, AlarmKind, Command, ReadView, Response as Outcome,
 
 use crate::{
     context::{Context, blocking},
+    snapshot,
     status::{self, IntoStatus, unimplemented},
 };
 
@@ -23,7 +24,7 @@ pub(crate) const VERSION: &str = "3.6.5";
 /// The version all members of the cluster agree on.
 pub(crate) const CLUSTER_VERSION: &str = "3.6.0";
 /// The storage version that goes with it.
-const STORAGE_VERSION: &str = "3.6.0";
+pub(crate) const STORAGE_VERSION: &str = "3.6.0";
 
 pub(crate) struct MaintenanceService(pub Context);
 
@@ -70,7 +71,7 @@ fn errors(context: &Context) -> Vec<String> {
 
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
-    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
+    type SnapshotStream = snapshot::SnapshotStream;
 
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         let request = request.into_inner();
@@ -151,13 +152,14 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::HashKvResponse {
             header: Some(self.0.header(current)),
             hash: hashed.hash,
-            compact_revision: hashed.compact_revision.0,
+            // etcd's word for a history that was never compacted.
+            compact_revision: if hashed.compact_revision.0 == 0 { -1 } else { hashed.compact_revision.0 },
             hash_revision: hashed.hash_revision.0,
         }))
     }
 
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(unimplemented("Snapshot"))
+        Ok(Response::new(snapshot::stream(&self.0).await?))
     }
 
     async fn move_leader(

@@ -111,11 +111,7 @@ pub fn write(
     Writer::write(layout, &mut sink, |writer| fill(contents, versions, writer))
 }
 
-fn fill(
-    contents: &Contents,
-    versions: &mut VersionSource<'_>,
-    writer: &mut Writer<'_>,
-) -> Result<(), SnapshotError> {
+fn fill(contents: &Contents, versions: &mut VersionSource<'_>, writer: &mut Writer<'_>) -> Result<(), SnapshotError> {
     let small = small_buckets(contents);
     writer.bucket(bucket::KEY)?;
     versions(&mut |record| {

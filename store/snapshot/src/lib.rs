@@ -39,11 +39,13 @@ mod summed;
 mod writer;
 
 pub use check::check;
-pub use contents::{AuthRecords, Contents, VersionSource, VersionVisit, bucket, contents_of, measure, read_versions, write};
+pub use contents::{
+    AuthRecords, Contents, VersionSource, VersionVisit, bucket, contents_of, measure, read_versions, write,
+};
 pub use error::SnapshotError;
 pub use keys::{BucketKey, VersionRecord, bucket_key_bytes, encode_put, encode_tombstone, hash_seed};
 pub use page::PAGE_BYTES;
-pub use reader::Database;
+pub use reader::{Database, Visit};
 pub use records::{AlarmRecord, DowngradeRecord, LeaseRecord, MemberRecord};
 pub use status::{Status, status};
 pub use summed::{CHECKSUM_BYTES, SnapshotFile, Summed};

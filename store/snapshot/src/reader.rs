@@ -35,7 +35,7 @@ pub(crate) enum Bucket {
 }
 
 /// Called with each key and value; the outcome other than success ends the walk.
-pub(crate) type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> Result<(), SnapshotError> + 'v;
+pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> Result<(), SnapshotError> + 'v;
 /// Called with each leaf element's flags too.
 type VisitElement<'v> = dyn FnMut(u32, &[u8], &[u8]) -> Result<(), SnapshotError> + 'v;
 /// Called with each page's first number and how many it spans.
@@ -109,10 +109,7 @@ impl Database {
     ///
     /// # Errors
     /// [`SnapshotError::Damaged`].
-    pub(crate) fn buckets(
-        &self,
-        pages: Option<&mut VisitPage<'_>>,
-    ) -> Result<Vec<(Vec<u8>, Bucket)>, SnapshotError> {
+    pub(crate) fn buckets(&self, pages: Option<&mut VisitPage<'_>>) -> Result<Vec<(Vec<u8>, Bucket)>, SnapshotError> {
         let mut buckets = Vec::new();
         let root = self.meta.root;
         let mut visit = |flags: u32, name: &[u8], value: &[u8]| {
@@ -130,11 +127,7 @@ impl Database {
     ///
     /// # Errors
     /// [`SnapshotError::Damaged`], and what `visit` returns.
-    pub fn for_each(
-        &self,
-        name: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), SnapshotError>,
-    ) -> Result<(), SnapshotError> {
+    pub fn for_each(&self, name: &[u8], visit: &mut Visit<'_>) -> Result<(), SnapshotError> {
         let buckets = self.buckets(None)?;
         match buckets.into_iter().find(|(found, _)| found == name) {
             Some((_, bucket)) => self.walk(&bucket, visit, None),
@@ -190,10 +183,12 @@ impl Database {
         }
         let (header, page) = self.page(id)?;
         (walk.pages)(id, u64::from(header.overflow) + 1)?;
-        walk.left = walk.left.checked_sub(1).ok_or_else(|| self.damaged(id, "the tree has more pages than the file"))?;
+        walk.left =
+            walk.left.checked_sub(1).ok_or_else(|| self.damaged(id, "the tree has more pages than the file"))?;
         match header.flags {
             LEAF => {
-                if let (Some(lower), Some((key, _))) = (lower, self.leaf_element(&page, 0, header.count, id)?)
+                let first = element(&page, 0, header.count).filter(|_| header.count > 0);
+                if let (Some(lower), Some((_, key, _))) = (lower, first)
                     && key < lower
                 {
                     return Err(self.damaged(id, "its first key is below what the branch above says"));
@@ -217,8 +212,8 @@ impl Database {
 
     fn visit_leaf(&self, page: &[u8], count: u16, offset: u64, walk: &mut Walk<'_>) -> Result<(), SnapshotError> {
         for index in 0..usize::from(count) {
-            let (flags, key, value) =
-                element(page, index, count).ok_or_else(|| self.damaged_at(offset, "an element reaches beyond its page"))?;
+            let (flags, key, value) = element(page, index, count)
+                .ok_or_else(|| self.damaged_at(offset, "an element reaches beyond its page"))?;
             if walk.last.as_deref().is_some_and(|last| last >= key) {
                 return Err(self.damaged_at(offset, "its keys are out of order"));
             }
@@ -232,21 +227,6 @@ impl Database {
             (walk.visit)(flags, key, value)?;
         }
         Ok(())
-    }
-
-    fn leaf_element<'p>(
-        &self,
-        page: &'p [u8],
-        index: usize,
-        count: u16,
-        id: u64,
-    ) -> Result<Option<(&'p [u8], &'p [u8])>, SnapshotError> {
-        if index >= usize::from(count) {
-            return Ok(None);
-        }
-        let (_, key, value) =
-            element(page, index, count).ok_or_else(|| self.damaged(id, "an element reaches beyond its page"))?;
-        Ok(Some((key, value)))
     }
 
     fn branch_element<'p>(
@@ -285,7 +265,10 @@ impl Database {
         if count > page.len() as u64 / 8 {
             return Err(short());
         }
-        (0..count as usize).map(|index| u64_at(&page, first + index * 8).ok_or_else(short)).collect::<Result<_, _>>().map(Some)
+        (0..count as usize)
+            .map(|index| u64_at(&page, first + index * 8).ok_or_else(short))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// Reads a page with those it continues on, and checks its header.

@@ -35,12 +35,17 @@ pub fn status(database: &Database) -> Result<Status, SnapshotError> {
             &mut |key, value| {
                 hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, key), value);
                 if is_key {
-                    let record = keys::parse(key, value)
-                        .ok_or_else(|| database.damaged_at(0, format!("the entry {} is malformed", key.escape_ascii())))?;
+                    let record = keys::parse(key, value).ok_or_else(|| {
+                        database.damaged_at(0, format!("the entry {} is malformed", key.escape_ascii()))
+                    })?;
                     revision = record.key.revision.0;
                     // A revision that was bumped counts as a key, as with etcdutl.
                     let named = fingerprint(record.kv.as_ref().map_or(b"", |kv| kv.key.as_ref()));
-                    if record.key.is_tombstone { living.remove(&named) } else { living.insert(named) };
+                    if record.key.is_tombstone {
+                        living.remove(&named)
+                    } else {
+                        living.insert(named)
+                    };
                 }
                 Ok(())
             },

@@ -1,7 +1,5 @@
 use crate::SnapshotError;
-use crate::page::{
-    BRANCH, BUCKET_FLAG, ELEMENT_BYTES, FREELIST, HEADER_BYTES, Header, LEAF, Meta, PAGE_BYTES,
-};
+use crate::page::{BRANCH, BUCKET_FLAG, ELEMENT_BYTES, FREELIST, HEADER_BYTES, Header, LEAF, Meta, PAGE_BYTES};
 
 /// The first page of the trees, behind two meta pages and an empty freelist.
 const FIRST_TREE_PAGE: u64 = 3;
@@ -70,9 +68,7 @@ impl<'s> Writer<'s> {
     ///
     /// # Errors
     /// What `fill` returns.
-    pub fn measure(
-        fill: impl FnOnce(&mut Writer<'_>) -> Result<(), SnapshotError>,
-    ) -> Result<Layout, SnapshotError> {
+    pub fn measure(fill: impl FnOnce(&mut Writer<'_>) -> Result<(), SnapshotError>) -> Result<Layout, SnapshotError> {
         let mut nowhere = |_: &[u8]| Ok(());
         let mut writer = Writer::new(None, &mut nowhere);
         fill(&mut writer)?;

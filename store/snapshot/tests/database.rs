@@ -141,7 +141,7 @@ fn damage_is_named_with_the_offset_of_its_page() {
             other => assert!(at == start + PAGE_BYTES / 4, "byte {at}: {other:?}"),
         }
     }
-    let error = in_file(&file[..file.len() - 1], |path| Database::open(path)).unwrap_err();
+    let error = in_file(&file[..file.len() - 1], Database::open).unwrap_err();
     assert!(matches!(error, SnapshotError::Damaged { offset, .. } if offset == file.len() as u64 - 1), "{error}");
 }
 
