@@ -8,6 +8,7 @@ use xebec_store_disk::View;
 use xebec_store_raft::{Member, MemberId};
 
 use crate::{
+    auth::{Credentials, Demand, permit},
     context::Context,
     status::{IntoStatus, unimplemented},
 };
@@ -66,7 +67,8 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
-        let view = self.0.view(!request.get_ref().linearizable).await?;
+        let (view, caller) = self.0.view_as(&Credentials::of(&request), !request.get_ref().linearizable).await?;
+        permit(&view, &caller, Demand::Known)?;
         let mut members = Vec::new();
         for (id, node, is_learner) in self.0.member.status().members {
             let record = view.cluster_record(&record_name(id)).map_err(IntoStatus::into_status)?;

@@ -12,6 +12,7 @@ use xebec_store_disk::View;
 use xebec_store_raft::Member;
 
 use crate::{
+    auth::Authenticator,
     metrics::Metrics,
     status::{self, IntoStatus},
 };
@@ -38,12 +39,14 @@ pub(crate) struct Context {
     pub member: Member,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
+    /// Finds out who sends a request; see `auth`.
+    pub authenticator: Arc<Authenticator>,
     size: Arc<Mutex<Option<(Instant, u64)>>>,
 }
 
 impl Context {
-    pub fn new(member: Member, limits: Limits) -> Self {
-        Self { member, limits, metrics: Arc::new(Metrics::default()), size: Arc::default() }
+    pub fn new(member: Member, limits: Limits, authenticator: Arc<Authenticator>) -> Self {
+        Self { member, limits, metrics: Arc::new(Metrics::default()), authenticator, size: Arc::default() }
     }
 
     /// A response's header.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use crate::auth::{BCRYPT_COST_DEFAULT, TOKEN_TTL_SECONDS_DEFAULT};
+
 /// Bytes a client's request may have (etcd `--max-request-bytes`).
 pub const MAX_REQUEST_BYTES_DEFAULT: usize = 1536 * 1024;
 /// Operations a transaction may have (etcd `--max-txn-ops`).
@@ -86,4 +88,13 @@ pub struct Flags {
     /// Authorities of peer certificates.
     #[arg(long, env = "ETCD_PEER_TRUSTED_CA_FILE")]
     pub peer_trusted_ca_file: Option<PathBuf>,
+    /// How clients are given tokens: `simple`, or `jwt,sign-method=M,pub-key=FILE,priv-key=FILE,ttl=10m`.
+    #[arg(long, default_value = "simple", env = "ETCD_AUTH_TOKEN")]
+    pub auth_token: String,
+    /// Seconds for which a simple token lives without use.
+    #[arg(long, default_value_t = TOKEN_TTL_SECONDS_DEFAULT, env = "ETCD_AUTH_TOKEN_TTL")]
+    pub auth_token_ttl: u64,
+    /// Cost of hashing passwords with bcrypt: 4 to 31, each twice the one before.
+    #[arg(long, default_value_t = BCRYPT_COST_DEFAULT, env = "ETCD_BCRYPT_COST")]
+    pub bcrypt_cost: u32,
 }

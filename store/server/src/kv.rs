@@ -15,6 +15,7 @@ use xebec_store_core::{
 use xebec_store_disk::{CompactionStep, View};
 
 use crate::{
+    auth::{Credentials, Demand, permit},
     context::{Context, blocking},
     convert,
     status::{IntoStatus, unimplemented},
@@ -53,11 +54,13 @@ impl Kv for KvService {
 
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         self.0.check_leader(request.metadata())?;
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         let serializable = request.serializable;
         let range = convert::range(request)?;
         validate::range(&range).map_err(IntoStatus::into_status)?;
-        let view = self.0.view(serializable).await?;
+        let (view, caller) = self.0.view_as(&credentials, serializable).await?;
+        permit(&view, &caller, Demand::Read(&range.range))?;
         let response = read(view, range).await?;
         let header = self.0.header(response.revision);
         Ok(Response::new(convert::range_response(Some(header), response)))
@@ -68,6 +71,7 @@ impl Kv for KvService {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
         self.0.check_leader(request.metadata())?;
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         let serializable = request.serializable;
         let range = convert::range(request)?;
@@ -78,7 +82,8 @@ impl Kv for KvService {
         if sorted || filters.iter().any(|revision| revision.0 != 0) {
             return Err(unimplemented("RangeStream with sort or revision filters"));
         }
-        let view = self.0.view(serializable).await?;
+        let (view, caller) = self.0.view_as(&credentials, serializable).await?;
+        permit(&view, &caller, Demand::Read(&range.range))?;
         let (tx, rx) = mpsc::channel(STREAM_CHUNKS_AHEAD_MAX);
         let context = self.0.clone();
         tokio::task::spawn_blocking(move || {
@@ -97,12 +102,13 @@ impl Kv for KvService {
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.0.check_leader(request.metadata())?;
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         self.0.check_size(&request)?;
         let put = convert::put(request);
         validate::put(&put).map_err(IntoStatus::into_status)?;
         self.0.check_quota().await?;
-        let Outcome::Put(response) = self.0.propose(Command::Put(put)).await? else {
+        let Outcome::Put(response) = self.0.propose_as(&credentials, Command::Put(put)).await? else {
             return Err(mismatch());
         };
         let header = self.0.header(response.revision);
@@ -114,11 +120,13 @@ impl Kv for KvService {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         self.0.check_leader(request.metadata())?;
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         self.0.check_size(&request)?;
         let delete = convert::delete_range(request);
         validate::delete_range(&delete).map_err(IntoStatus::into_status)?;
-        let Outcome::DeleteRange(response) = self.0.propose(Command::DeleteRange(delete)).await? else {
+        let Outcome::DeleteRange(response) = self.0.propose_as(&credentials, Command::DeleteRange(delete)).await?
+        else {
             return Err(mismatch());
         };
         let header = self.0.header(response.revision);
@@ -127,15 +135,16 @@ impl Kv for KvService {
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         self.0.check_leader(request.metadata())?;
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         self.0.check_size(&request)?;
         let serializable = convert::is_serializable(&request);
         let txn = convert::txn(request)?;
         validate::txn(&txn, self.0.limits.txn_ops_max).map_err(IntoStatus::into_status)?;
         let outcome = if txn.is_read_only() {
-            let view = self.0.view(serializable).await?;
+            let (view, caller) = self.0.view_as(&credentials, serializable).await?;
             blocking(move || {
-                let applied = apply(&*view, &Command::Txn(txn)).map_err(IntoStatus::into_status)?;
+                let applied = apply(&*view, &Command::Txn(txn).by(caller)).map_err(IntoStatus::into_status)?;
                 applied.result.map_err(IntoStatus::into_status)
             })
             .await?
@@ -143,7 +152,7 @@ impl Kv for KvService {
             if txn.has_put() {
                 self.0.check_quota().await?;
             }
-            self.0.propose(Command::Txn(txn)).await?
+            self.0.propose_as(&credentials, Command::Txn(txn)).await?
         };
         let Outcome::Txn(response) = outcome else {
             return Err(mismatch());
@@ -157,9 +166,10 @@ impl Kv for KvService {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         self.0.check_leader(request.metadata())?;
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         let command = Command::Compact { revision: Revision(request.revision) };
-        let Outcome::Compact(response) = self.0.propose(command).await? else {
+        let Outcome::Compact(response) = self.0.propose_as(&credentials, command).await? else {
             return Err(mismatch());
         };
         if request.physical {

@@ -3,6 +3,7 @@
 use std::{
     hash::{BuildHasher, RandomState},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,10 +11,15 @@ use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 use xebec_proto::etcdserverpb::{self as pb, lease_server::Lease};
 use xebec_store_core::{
-    ClusterTime, Command, LeaseGrant, LeaseId, LeaseRevoke, ReadView, RequestError, Response as Outcome, validate,
+    ClusterTime, Command, LeaseGrant, LeaseId, LeaseRevoke, ReadView, RequestError, Response as Outcome,
+    auth::permit_lease_sight, validate,
 };
 
-use crate::{context::Context, status::IntoStatus};
+use crate::{
+    auth::{Credentials, Demand, permit},
+    context::Context,
+    status::IntoStatus,
+};
 
 /// Tries to find an id that no lease has.
 const ID_ATTEMPTS_MAX: u64 = 8;
@@ -41,6 +47,7 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         self.0.check_leader(request.metadata())?;
+        self.0.authorize(&Credentials::of(&request), Demand::Known).await?;
         let request = request.into_inner();
         validate::lease_ttl(request.ttl).map_err(IntoStatus::into_status)?;
         let ttl_seconds = request.ttl.max(ttl_seconds_min(self.0.limits.election_timeout));
@@ -72,8 +79,9 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
         self.0.check_leader(request.metadata())?;
+        let credentials = Credentials::of(&request);
         let command = Command::LeaseRevoke(LeaseRevoke { ids: vec![LeaseId(request.get_ref().id)] });
-        let Outcome::LeaseRevoke(revoked) = self.0.propose(command).await? else {
+        let Outcome::LeaseRevoke(revoked) = self.0.propose_as(&credentials, command).await? else {
             return Err(Status::internal("etcdserver: internal error"));
         };
         Ok(Response::new(pb::LeaseRevokeResponse { header: Some(self.0.header(revoked.revision)) }))
@@ -86,10 +94,12 @@ impl Lease for LeaseService {
         self.0.check_leader(request.metadata())?;
         let context = self.0.clone();
         let stopped = self.0.member.stopped().clone();
+        let credentials = Arc::new(Credentials::of(&request));
         let answers = request.into_inner().then(move |request| {
-            let context = context.clone();
+            let (context, credentials) = (context.clone(), credentials.clone());
             async move {
                 let id = request?.id;
+                context.authorize_renewal(&credentials, LeaseId(id)).await?;
                 let renewed = context.member.renew_lease(LeaseId(id)).await.map_err(IntoStatus::into_status)?;
                 let revision = context.member.keyspace().view().current_revision();
                 // A lease that does not exist is answered with TTL 0, not with an error.
@@ -106,10 +116,17 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         self.0.check_leader(request.metadata())?;
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         let id = LeaseId(request.id);
+        self.0.authorize(&credentials, Demand::Known).await?;
         let life = self.0.member.lease_life(id).await.map_err(IntoStatus::into_status)?;
-        let view = self.0.view(!request.keys).await?;
+        let (view, caller) = self.0.view_as(&credentials, !request.keys).await?;
+        if request.keys {
+            permit_lease_sight(&*view, &caller, id)
+                .map_err(IntoStatus::into_status)?
+                .map_err(IntoStatus::into_status)?;
+        }
         let mut response = pb::LeaseTimeToLiveResponse {
             header: Some(self.0.header(view.current_revision())),
             id: request.id,
@@ -131,8 +148,15 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
         self.0.check_leader(request.metadata())?;
-        let view = self.0.view(false).await?;
+        let (view, caller) = self.0.view_as(&Credentials::of(&request), false).await?;
+        permit(&view, &caller, Demand::Known)?;
         let leases = view.leases().map_err(IntoStatus::into_status)?;
+        if view.auth().is_enabled() && view.auth().permit_admin(&caller).is_err() {
+            for lease in &leases {
+                let permitted = permit_lease_sight(&*view, &caller, lease.id).map_err(IntoStatus::into_status)?;
+                permitted.map_err(IntoStatus::into_status)?;
+            }
+        }
         Ok(Response::new(pb::LeaseLeasesResponse {
             header: Some(self.0.header(view.current_revision())),
             leases: leases.into_iter().map(|lease| pb::LeaseStatus { id: lease.id.0 }).collect(),

@@ -3,6 +3,7 @@
 //! One file per service; `convert` turns messages into commands, `status` holds every error text clients match on,
 //! `listen` the ports, `run` puts it together.
 
+mod auth;
 mod cluster;
 mod concurrency;
 mod context;

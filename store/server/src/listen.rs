@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -15,10 +16,12 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use xebec_pki::Identity;
 
-use crate::run::Error;
+use crate::{auth::CommonName, run::Error};
 
 /// Connections one port holds at a time.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -125,16 +128,42 @@ async fn handle(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router
         return;
     }
     match acceptor {
-        None => speak(stream, router, stop).await,
+        None => speak(stream, router, None, stop).await,
         Some(acceptor) => match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => speak(stream, router, stop).await,
+            Ok(Ok(stream)) => {
+                let name = common_name(&stream);
+                speak(stream, router, name, stop).await;
+            }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         },
     }
 }
 
-async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router, stop: CancellationToken) {
+/// Whom the client's certificate names, if it has shown one. The handshake has verified it.
+fn common_name(stream: &TlsStream<TcpStream>) -> Option<CommonName> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    match Identity::from_der(certificate) {
+        Ok(identity) => Some(CommonName(identity.common_name.into())),
+        Err(error) => {
+            tracing::debug!(%error, "a client's certificate has no readable name");
+            None
+        }
+    }
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    name: Option<CommonName>,
+    stop: CancellationToken,
+) {
+    let router = router.map_request(move |mut request: http::Request<Incoming>| {
+        if let Some(name) = &name {
+            request.extensions_mut().insert(name.clone());
+        }
+        request
+    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http2()

@@ -14,6 +14,7 @@ use xebec_proto::{
 use xebec_store_core::{Alarm, AlarmKind, Command, ReadView, Response as Outcome, Revision};
 
 use crate::{
+    auth::{Credentials, Demand},
     context::{Context, blocking},
     snapshot,
     status::{self, IntoStatus, unimplemented},
@@ -74,7 +75,10 @@ impl Maintenance for MaintenanceService {
     type SnapshotStream = snapshot::SnapshotStream;
 
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
+        let is_get = request.action == i32::from(AlarmAction::Get);
+        self.0.authorize(&credentials, if is_get { Demand::Known } else { Demand::Admin }).await?;
         let kind = alarm_kind(request.alarm)?;
         let action = AlarmAction::try_from(request.action)
             .map_err(|_| Status::invalid_argument("etcdserver: unknown alarm action"))?;
@@ -89,7 +93,7 @@ impl Maintenance for MaintenanceService {
             (AlarmAction::Activate | AlarmAction::Deactivate, None) => None,
         };
         let alarms = match command {
-            Some(command) => match self.0.propose(command).await? {
+            Some(command) => match self.0.propose_as(&credentials, command).await? {
                 Outcome::Alarm(response) => response.alarms,
                 _ => return Err(Status::internal("etcdserver: internal error")),
             },
@@ -105,7 +109,8 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
-    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Known).await?;
         let status = self.0.member.status();
         let view = self.0.member.keyspace().view();
         let keyspace = self.0.member.keyspace().clone();
@@ -127,7 +132,11 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
-    async fn defragment(&self, _: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
+    async fn defragment(
+        &self,
+        request: Request<pb::DefragmentRequest>,
+    ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         // RocksDB needs no defragmentation; this merely gives back space at once that it would give back in time.
         let keyspace = self.0.member.keyspace().clone();
         blocking(move || {
@@ -138,13 +147,15 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::DefragmentResponse { header: Some(self.0.header(Revision(0))) }))
     }
 
-    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         let keyspace = self.0.member.keyspace().clone();
         let hashed = blocking(move || keyspace.hash_kv(Revision(0)).map_err(IntoStatus::into_status)).await?;
         Ok(Response::new(pb::HashResponse { header: Some(self.0.header(hashed.hash_revision)), hash: hashed.hash }))
     }
 
     async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         let keyspace = self.0.member.keyspace().clone();
         let revision = Revision(request.get_ref().revision);
         let hashed = blocking(move || keyspace.hash_kv(revision).map_err(IntoStatus::into_status)).await?;
@@ -166,6 +177,7 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         self.0.member.move_leader(request.get_ref().target_id).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(pb::MoveLeaderResponse { header: Some(self.0.header(Revision(0))) }))
     }

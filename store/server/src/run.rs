@@ -9,7 +9,7 @@ use tonic::transport::Endpoint as ChannelEndpoint;
 use xebec_pki::{ClientTls, ServerTls, TlsConnector};
 use xebec_proto::{
     etcdserverpb::{
-        cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+        auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
         maintenance_server::MaintenanceServer, watch_server::WatchServer,
     },
     grpc::health::v1::health_server::HealthServer,
@@ -20,6 +20,7 @@ use xebec_store_raft::{Dialer, Member, MemberConfig, PeerService, PeerTransport,
 
 use crate::{
     Flags,
+    auth::{self, AuthService, Authenticator},
     cluster::{self, ClusterService},
     concurrency::{ElectionService, LockService},
     context::{Context, Limits},
@@ -80,10 +81,11 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<(), Error> {
     )?;
     let client_endpoints = endpoints(&flags.listen_client_urls)?;
     let peer_endpoints = endpoints(&flags.listen_peer_urls)?;
+    let authenticator = Arc::new(Authenticator::new(&flags)?);
     // Ports first: a member that cannot serve should not stand for election.
     let client_ports = bind(&client_endpoints, client_tls.as_ref()).await?;
     let member = start(member_config(&flags)?).await?;
-    let served = serve(&flags, &member, client_ports, &peer_endpoints, peer_tls.as_ref(), &stop).await;
+    let served = serve(&flags, &member, authenticator, client_ports, &peer_endpoints, peer_tls.as_ref(), &stop).await;
     if served.is_ok() {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -105,6 +107,7 @@ type Port = (tokio::net::TcpListener, Option<Arc<ServerConfig>>);
 async fn serve(
     flags: &Flags,
     member: &Member,
+    authenticator: Arc<Authenticator>,
     client_ports: Vec<Port>,
     peer_endpoints: &[Endpoint],
     peer_tls: Option<&Arc<ServerConfig>>,
@@ -128,7 +131,8 @@ async fn serve(
         election_timeout: Duration::from_millis(flags.election_timeout),
         progress_interval: Duration::from_secs(flags.watch_progress_notify_interval),
     };
-    let router = client_router(&Context::new(member.clone(), limits));
+    let router = client_router(&Context::new(member.clone(), limits, authenticator));
+    tokio::spawn(auth::expire_tokens(member.clone()));
     for (listener, tls) in client_ports {
         let until = member.stopped().clone();
         tokio::spawn(listen::serve(listener, tls, router.clone(), until));
@@ -160,6 +164,7 @@ fn client_router(context: &Context) -> Router {
     tonic::service::Routes::new(kv)
         .add_service(watch)
         .add_service(lease)
+        .add_service(AuthServer::new(AuthService(context.clone())))
         .add_service(ClusterServer::new(ClusterService(context.clone())))
         .add_service(MaintenanceServer::new(MaintenanceService(context.clone())))
         .add_service(LockServer::new(LockService(context.clone())))

@@ -21,6 +21,7 @@ use xebec_store_core::{Delivery, KeyRange, ReadView, Revision, WatchCursor, Watc
 use xebec_store_disk::CatchUp;
 
 use crate::{
+    auth::{Credentials, Demand, watch_refusal},
     context::{Context, blocking},
     convert,
     status::{self, IntoStatus},
@@ -63,6 +64,7 @@ struct WatchStream {
     next_id: i64,
     revisions: watch::Receiver<Revision>,
     requires_leader: bool,
+    credentials: Credentials,
 }
 
 #[tonic::async_trait]
@@ -79,6 +81,7 @@ impl Watch for WatchService {
             next_id: 0,
             revisions: self.0.member.feed().revisions(),
             requires_leader: Context::requires_leader(request.metadata()),
+            credentials: Credentials::of(&request),
         };
         tokio::spawn(stream.run(request.into_inner()));
         Ok(Response::new(Box::pin(ReceiverStream::new(rx))))
@@ -153,6 +156,10 @@ impl WatchStream {
         let key = if request.key.is_empty() { Bytes::from_static(b"\0") } else { request.key.clone() };
         let range = KeyRange::from_wire(key.clone(), request.range_end.clone());
         let is_empty = matches!(&range, KeyRange::Span { start, end } if start >= end);
+        // etcd checks when the watch is made, and never again.
+        if let Err(status) = self.context.authorize(&self.credentials, Demand::Read(&range)).await {
+            return self.refuse(&watch_refusal(&status)).await;
+        }
         let refusal = if is_empty {
             Some(status::EMPTY_WATCH_RANGE)
         } else if request.watch_id != 0 && self.watchers.contains_key(&request.watch_id) {
@@ -164,9 +171,7 @@ impl WatchStream {
         };
         let current = self.current();
         if let Some(reason) = refusal {
-            let mut response = self.response(NO_WATCH_ID, current);
-            (response.created, response.canceled, response.cancel_reason) = (true, true, reason.to_owned());
-            return self.send(response).await;
+            return self.refuse(reason).await;
         }
         let watch_id = if request.watch_id == 0 { self.free_id() } else { request.watch_id };
         let spec = WatchSpec {
@@ -188,6 +193,12 @@ impl WatchStream {
         response.created = true;
         self.send(response).await?;
         self.pump_one(watch_id).await.map(|_| ())
+    }
+
+    async fn refuse(&self, reason: &str) -> Result<(), End> {
+        let mut response = self.response(NO_WATCH_ID, self.current());
+        (response.created, response.canceled, response.cancel_reason) = (true, true, reason.to_owned());
+        self.send(response).await
     }
 
     fn free_id(&mut self) -> i64 {

@@ -1,7 +1,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{AuthChange, AuthError, AuthState, PasswordHash, Permission, ROOT, Role, TOKENS_MAX, Token, TokenHash, User};
+use super::{
+    AuthChange, AuthError, AuthState, PasswordHash, Permission, ROOT, Role, TOKENS_MAX, Token, TokenHash, User,
+};
 use crate::{ClusterTime, byte_string};
 
 /// A change of users, roles or tokens, as it stands in the log.
