@@ -2,6 +2,7 @@
 //! them. Pure: whoever runs clients (the chaos runtime, the store's simulation) records a [`history::History`], the
 //! checkers answer with a [`verdict::Verdict`].
 
+pub mod checks;
 pub mod cycles;
 pub mod history;
 pub mod linear;

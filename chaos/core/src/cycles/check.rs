@@ -5,14 +5,12 @@ use super::{
     lists::{Inferred, infer},
 };
 use crate::{
-    history::{Action, History, MicroOperation, Operation, Outcome},
-    verdict::{Bar, Timeline, VIOLATIONS_MAX, Verdict, Violation},
+    history::History,
+    verdict::{Timeline, VIOLATIONS_MAX, Verdict, Violation},
 };
 
 /// Starts from which a shortest cycle is looked for in one connected part.
 const STARTS_MAX: usize = 200;
-/// Elements of a list that a description shows, from its end.
-const ELEMENTS_SHOWN: usize = 4;
 
 /// Whether the transactions over lists are strictly serializable.
 pub fn check(history: &History) -> Verdict {
@@ -112,7 +110,7 @@ fn explain(history: &History, inferred: &Inferred<'_>, anomaly: String, cycle: &
     let explanation = format!("a cycle of {count} transactions (the last comes before T1): {}", lines.join(" "));
     let mut bars = Vec::new();
     for (number, index) in (1..).zip(&involved) {
-        let mut bar = bar(&history.operations[*index]);
+        let mut bar = history.operations[*index].bar(false);
         bar.row = format!("T{number} {}", bar.row);
         bars.push(bar);
     }
@@ -120,42 +118,7 @@ fn explain(history: &History, inferred: &Inferred<'_>, anomaly: String, cycle: &
 }
 
 fn timeline(history: &History, involved: impl Iterator<Item = usize>) -> Timeline {
-    Timeline::new(involved.map(|index| bar(&history.operations[index])).collect())
-}
-
-fn bar(operation: &Operation) -> Bar {
-    Bar {
-        row: format!("p{}", operation.process),
-        begin: operation.invoked,
-        end: matches!(operation.outcome, Outcome::Ok(_)).then_some(operation.completed).flatten(),
-        label: describe(operation),
-        guilty: false,
-    }
-}
-
-fn describe(operation: &Operation) -> String {
-    let Action::Txn { ops } = &operation.action else { return String::new() };
-    let reads = operation.answer().and_then(|answer| answer.reads.as_ref());
-    let steps = ops.iter().enumerate().map(|(position, step)| match step {
-        MicroOperation::Append { key, value } => format!("append {key} {value}"),
-        MicroOperation::Read { key } => match reads.and_then(|reads| reads.get(position)) {
-            Some(Some(list)) => format!("read {key} {}", shortened(list)),
-            _ => format!("read {key} ?"),
-        },
-    });
-    let steps: Vec<_> = steps.collect();
-    let outcome = match &operation.outcome {
-        Outcome::Ok(_) => "",
-        Outcome::Failed(_) => " (failed)",
-        Outcome::Unknown(_) => " (unknown)",
-    };
-    format!("{}{outcome}", steps.join(", "))
-}
-
-fn shortened(list: &[i64]) -> String {
-    let shown: Vec<_> = list.iter().skip(list.len().saturating_sub(ELEMENTS_SHOWN)).map(i64::to_string).collect();
-    let dots = if list.len() > ELEMENTS_SHOWN { ".. " } else { "" };
-    format!("[{dots}{}]", shown.join(" "))
+    Timeline::new(involved.map(|index| history.operations[index].bar(false)).collect())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::{
-    history::Answer,
+    history::{Action, Answer, MicroOperation, Operation, Outcome},
     made::{Dice, failed, history, ok, play, unknown},
     verdict::Judgement,
 };
@@ -45,7 +45,8 @@ fn one_after_the_other_is_serializable() {
 
 #[test]
 fn writes_that_order_each_other_both_ways_are_g0() {
-    let verdict = anomalies(vec![txn(0, 0, 9, "ax1 ay1"), txn(1, 0, 9, "ax2 ay2"), txn(2, 10, 11, "rx12 ry21")], &["G0"]);
+    let verdict =
+        anomalies(vec![txn(0, 0, 9, "ax1 ay1"), txn(1, 0, 9, "ax2 ay2"), txn(2, 10, 11, "rx12 ry21")], &["G0"]);
     assert_eq!(verdict.violations[0].timeline.bars.len(), 2, "{verdict}");
     assert!(verdict.violations[0].explanation.contains("ww"), "{verdict}");
 }
@@ -153,7 +154,10 @@ fn a_read_that_misses_its_last_element_is_caught_whatever_the_seed() {
         // The longest list that a transaction read which is not its own append: its end is forgotten long after.
         let victim = operations.iter().rposition(|operation| {
             matches!(&operation.action, Action::Txn { ops } if ops.len() == 1)
-                && operation.answer().and_then(|answer| answer.reads.as_ref()?[0].as_ref()).is_some_and(|list| list.len() > 30)
+                && operation
+                    .answer()
+                    .and_then(|answer| answer.reads.as_ref()?[0].as_ref())
+                    .is_some_and(|list| list.len() > 30)
         });
         let Some(victim) = victim else { continue };
         if let Outcome::Ok(answer) = &mut operations[victim].outcome {

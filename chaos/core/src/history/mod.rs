@@ -2,6 +2,7 @@
 //! JSON object a line, described in `docs/chaos-history.md`.
 
 mod action;
+mod describe;
 mod event;
 mod reader;
 mod record;

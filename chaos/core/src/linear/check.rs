@@ -6,8 +6,8 @@ use super::{
     shrink::shrink,
 };
 use crate::{
-    history::{Action, History, Operation, Outcome},
-    verdict::{Bar, Judgement, Timeline, Verdict, Violation},
+    history::History,
+    verdict::{Judgement, Timeline, Verdict, Violation},
 };
 
 /// Bounds of the search.
@@ -53,46 +53,16 @@ fn explain(history: &History, key: &str, steps: &[Step], time: u64, limits: Limi
     let mut explanation = format!("key {key}: {} of its {} operations already have no order", few.len(), steps.len());
     let mut guilty = None;
     if let Some(stuck) = stuck {
-        let placed: Vec<_> = stuck.order.iter().map(|index| describe(operation(&few[*index as usize]))).collect();
+        let placed: Vec<_> = stuck.order.iter().map(|index| operation(&few[*index as usize]).describe()).collect();
         let blocked = &few[stuck.step as usize];
         guilty = Some(blocked.source);
         explanation += &match placed.is_empty() {
-            true => format!("; nothing before it explains \"{}\"", describe(operation(blocked))),
-            false => format!("; after [{}] nothing explains \"{}\"", placed.join(", "), describe(operation(blocked))),
+            true => format!("; nothing before it explains \"{}\"", operation(blocked).describe()),
+            false => format!("; after [{}] nothing explains \"{}\"", placed.join(", "), operation(blocked).describe()),
         };
     }
-    let bars = few.iter().map(|step| {
-        let operation = operation(step);
-        Bar {
-            row: format!("p{}", operation.process),
-            begin: operation.invoked,
-            end: matches!(operation.outcome, Outcome::Ok(_)).then_some(operation.completed).flatten(),
-            label: describe(operation),
-            guilty: guilty == Some(step.source),
-        }
-    });
+    let bars = few.iter().map(|step| operation(step).bar(guilty == Some(step.source)));
     Violation { anomaly: "not-linearizable".to_owned(), explanation, timeline: Timeline::new(bars.collect()) }
-}
-
-/// An operation on a register and what came of it.
-fn describe(operation: &Operation) -> String {
-    let show = |value: Option<i64>| value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
-    let asked = match &operation.action {
-        Action::Read { .. } => "read".to_owned(),
-        Action::Write { value, .. } => format!("write {value}"),
-        Action::Delete { .. } => "delete".to_owned(),
-        Action::Cas { from, to, .. } => format!("cas {} -> {to}", show(*from)),
-        other => format!("{other:?}"),
-    };
-    match (&operation.action, &operation.outcome) {
-        (Action::Read { .. }, Outcome::Ok(answer)) => format!("{asked} {}", show(answer.value)),
-        (Action::Cas { .. }, Outcome::Ok(answer)) if answer.swapped == Some(false) => match answer.value {
-            Some(found) => format!("{asked} refused, found {found}"),
-            None => format!("{asked} refused"),
-        },
-        (_, Outcome::Unknown(_)) => format!("{asked} ?"),
-        _ => asked,
-    }
 }
 
 #[cfg(test)]

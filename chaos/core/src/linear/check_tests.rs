@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    history::Answer,
+    history::{Action, Answer, Operation, Outcome},
     linear::{
         register::Kind,
         search::{Found, search},
@@ -61,7 +61,7 @@ fn overlapping_operations_may_take_effect_in_either_order() {
 fn a_stale_read_is_caught_and_explained() {
     let violation =
         violated(vec![write(0, 0, 10, 1), write(0, 20, 30, 2), read(1, 40, 50, Some(1)), read(2, 60, 70, Some(2))], 3);
-    assert!(violation.explanation.contains("\"read 1\""), "{violation}");
+    assert!(violation.explanation.contains("\"read x 1\""), "{violation}");
     assert!(violation.timeline.bars[2].guilty, "{violation}");
 }
 
