@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use xebec_store_core::auth::{AuthCommand, Caller, Permission, PermissionKind};
 use xebec_store_core::{
     Alarm, AlarmKind, Applied, ClusterTime, Command, DeleteRange, KeyRange, LeaseGrant, LeaseId, LeaseRevoke,
     LogPosition, Op, Put, Range, ReadView, Revision, Txn, apply, apply_all,
@@ -69,7 +70,32 @@ pub fn everything(view: &dyn ReadView) -> String {
     }
     let records = view.cluster_records("").unwrap();
     text.push_str(&format!("{:?} {:?} {records:?}\n", view.alarms(), view.cluster_time()));
+    let auth = view.auth();
+    let (users, roles, tokens) = (auth.users(), auth.roles(), auth.tokens());
+    text.push_str(&format!(
+        "{} {} {:?} {:?} {:?}\n",
+        auth.is_enabled(),
+        auth.revision(),
+        users.collect::<Vec<_>>(),
+        roles.collect::<Vec<_>>(),
+        tokens.collect::<Vec<_>>()
+    ));
     text
+}
+
+/// A change of users or roles. None turns authentication on, which would refuse nearly all that follows.
+fn auth_command() -> impl Strategy<Value = AuthCommand> {
+    let permission = |(key, kind)| Permission { kind, key, range_end: Bytes::new() };
+    let kind = prop::sample::select(vec![PermissionKind::Read, PermissionKind::ReadWrite]);
+    prop_oneof![
+        "[uv]".prop_map(|name| AuthCommand::UserAdd { name, password: None }),
+        "[uv]".prop_map(|name| AuthCommand::UserDelete { name }),
+        "[rs]".prop_map(|name| AuthCommand::RoleAdd { name }),
+        "[rs]".prop_map(|name| AuthCommand::RoleDelete { name }),
+        ("[uv]", "[rs]").prop_map(|(user, role)| AuthCommand::UserGrantRole { user, role }),
+        ("[rs]", (key(), kind).prop_map(permission))
+            .prop_map(|(role, permission)| AuthCommand::RoleGrantPermission { role, permission: Some(permission) }),
+    ]
 }
 
 const KEYS: [&[u8]; 7] = [b"a", b"a\0", b"a\0\xff", b"a\0\x01", b"ab", b"b", b"\xff"];
@@ -109,6 +135,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         }),
         1 => (1i64..4).prop_map(|id| Command::LeaseRevoke(LeaseRevoke { ids: vec![LeaseId(id)] })),
         1 => (1i64..12).prop_map(compact),
+        2 => auth_command().prop_map(|command| Command::Auth(command).by(Caller::anonymous())),
         1 => ("[mn]", prop::option::of("[vw]")).prop_map(|(name, value)| Command::SetClusterRecord {
             name,
             value: value.map(Bytes::from),

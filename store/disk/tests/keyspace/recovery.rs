@@ -2,7 +2,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use xebec_store_core::{KeyRange, ReadView, Revision, WatchCursor, WatchSpec, WatchStep};
+use xebec_store_core::auth::{AuthCommand, Caller, PasswordHash, TokenHash};
+use xebec_store_core::{ClusterTime, Command, KeyRange, ReadView, Revision, WatchCursor, WatchSpec, WatchStep};
 use xebec_store_disk::{COMPACTION_STEP_EVENTS_MAX, CatchUp, Checkpoint, CompactionStep, DiskError, Keyspace, Options};
 
 use crate::commands::{at, bytes, commit, compact, delete, everything, open, put, read, value};
@@ -48,6 +49,44 @@ fn what_was_committed_is_there_after_a_close() {
     let keyspace = open(dir.path());
     assert_eq!(everything(keyspace.view().as_ref()), before);
     assert_eq!(keyspace.applied().unwrap(), (Some(at(2)), Some(bytes("members"))));
+}
+
+#[test]
+fn users_and_tokens_survive_a_close_and_travel_with_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let keyspace = open(dir.path());
+    let root = || Caller { user: "root".into(), auth_revision: 1 };
+    let change = |command| Command::Auth(command).by(root());
+    let password = Some(PasswordHash(bytes("hash")));
+    let commands = [
+        change(AuthCommand::UserAdd { name: "root".into(), password }),
+        change(AuthCommand::UserGrantRole { user: "root".into(), role: "root".into() }),
+        change(AuthCommand::Enable),
+        Command::Auth(AuthCommand::Authenticate {
+            user: "root".into(),
+            checked_revision: 3,
+            token: TokenHash([7; 32]),
+            ttl_millis: 1_000,
+            now: ClusterTime(5),
+        }),
+    ];
+    for applied in commit(&keyspace, &commands) {
+        applied.result.unwrap();
+    }
+    let before = everything(keyspace.view().as_ref());
+    drop(keyspace);
+    let keyspace = open(dir.path());
+    assert_eq!(everything(keyspace.view().as_ref()), before);
+    assert_eq!(keyspace.view().auth().token(&TokenHash([7; 32])).unwrap().user, "root");
+    let taken = tempfile::tempdir().unwrap();
+    let taken = taken.path().join("checkpoint");
+    let checkpoint = keyspace.checkpoint(&taken).unwrap();
+    let other_dir = tempfile::tempdir().unwrap();
+    let other = open(other_dir.path());
+    other.install_checkpoint(&taken, &checkpoint).unwrap();
+    assert_eq!(everything(other.view().as_ref()), before);
+    // And what is refused here is refused there.
+    assert!(commit(&other, &[put("a", "1")])[0].result.is_err());
 }
 
 #[test]
