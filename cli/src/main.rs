@@ -22,7 +22,7 @@ enum Command {
     /// A whole master: store, API server, scheduler and controllers in one process
     Master(Box<master::Flags>),
     /// The replicated key-value store; takes etcd's flags and speaks etcd v3
-    Store(Box<xebec_store::Flags>),
+    Store(Box<xebec_store::StoreCommand>),
     /// The Kubernetes API server
     Apiserver(Box<xebec_apiserver::Flags>),
     /// Assigns pods to nodes
@@ -59,7 +59,7 @@ fn run(arguments: Arguments) -> Result<()> {
         let stop = stop_on_signals()?;
         match arguments.command {
             Command::Master(flags) => master::run(*flags, stop).await,
-            Command::Store(flags) => Ok(xebec_store::run(*flags, stop).await?),
+            Command::Store(flags) => Ok(xebec_store::command(*flags, stop).await?),
             Command::Apiserver(flags) => Ok(xebec_apiserver::run(*flags, stop).await?),
             Command::Scheduler(flags) => Ok(xebec_scheduler::run(*flags, stop).await?),
             Command::Controllers(flags) => Ok(xebec_controllers::run(*flags, stop).await?),

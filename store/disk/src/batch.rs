@@ -51,7 +51,7 @@ impl<'d> Batch<'d> {
         Ok(())
     }
 
-    fn add_write(&mut self, write: &Write) {
+    pub(crate) fn add_write(&mut self, write: &Write) {
         match write {
             Write::Put { sub, kv, prev } => self.add_put(*sub, kv, prev.as_ref()),
             Write::Delete { revision, sub, prev } => self.add_delete(*revision, *sub, prev),
@@ -94,7 +94,8 @@ impl<'d> Batch<'d> {
 
     fn add_delete(&mut self, revision: Revision, sub: u32, prev: &KeyValue) {
         self.delete(Column::Current, &prev.key);
-        self.supersede(Some(prev), revision);
+        // A history from elsewhere may have lost the version before to compaction.
+        self.supersede(Some(prev).filter(|prev| prev.mod_revision.0 > 0), revision);
         let change = Change { kind: EventKind::Delete, prev_mod: prev.mod_revision, key: &prev.key };
         self.put(Column::ByRevision, encoding::revision_key(revision, sub), encoding::change_value(&change));
         self.move_key(&prev.key, prev.lease, LeaseId::NONE);

@@ -93,7 +93,7 @@ impl View {
         Ok(living.filter(|kv| kv.mod_revision == mod_revision))
     }
 
-    fn living(&self, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
+    pub(crate) fn living(&self, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
         self.read(Column::Current, key)?
             .map(|found| encoding::parse_current(Bytes::copy_from_slice(key), &found))
             .transpose()

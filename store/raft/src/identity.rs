@@ -50,34 +50,42 @@ fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u64 {
 }
 
 impl Identity {
+    /// Who a data directory belongs to; `None` if nobody has claimed it.
+    ///
+    /// # Errors
+    /// [`StartError::File`] if the file is damaged.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, StartError> {
+        let path = dir.join(FILE_NAME);
+        let failed = |reason: String| StartError::File { path: path.clone(), reason };
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        let body = bytes.split_last_chunk::<4>();
+        let (body, crc) = body.ok_or_else(|| failed(format!("offset {}: cut short", bytes.len())))?;
+        if crc32c::crc32c(body).to_le_bytes() != *crc {
+            return Err(failed(format!("offset {}: wrong checksum", body.len())));
+        }
+        wire::decode(body).map(Some).map_err(|error| failed(error.to_string()))
+    }
+
     /// Claims a data directory for this identity, or checks that it is already this one's.
     ///
     /// # Errors
     /// [`StartError::Identity`] if it belongs to another member.
     pub(crate) fn claim(self, dir: &Path) -> Result<(), StartError> {
         let path = dir.join(FILE_NAME);
-        let failed = |reason: String| StartError::File { path: path.clone(), reason };
-        match fs::read(&path) {
-            Ok(bytes) => {
-                let body = bytes.split_last_chunk::<4>();
-                let (body, crc) = body.ok_or_else(|| failed(format!("offset {}: cut short", bytes.len())))?;
-                if crc32c::crc32c(body).to_le_bytes() != *crc {
-                    return Err(failed(format!("offset {}: wrong checksum", body.len())));
-                }
-                let found: Self = wire::decode(body).map_err(|error| failed(error.to_string()))?;
-                if found == self {
-                    return Ok(());
-                }
-                Err(StartError::Identity {
-                    path,
-                    found_member: found.member,
-                    found_cluster: found.cluster,
-                    member: self.member,
-                    cluster: self.cluster,
-                })
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => self.write(dir).map_err(failed),
-            Err(error) => Err(failed(error.to_string())),
+        match Self::read(dir)? {
+            None => self.write(dir).map_err(|reason| StartError::File { path, reason }),
+            Some(found) if found == self => Ok(()),
+            Some(found) => Err(StartError::Identity {
+                path,
+                found_member: found.member,
+                found_cluster: found.cluster,
+                member: self.member,
+                cluster: self.cluster,
+            }),
         }
     }
 

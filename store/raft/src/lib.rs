@@ -9,6 +9,7 @@
 //! [`Feed`], answer.
 
 mod blocking;
+mod check;
 mod error;
 mod feed;
 mod identity;
@@ -21,6 +22,7 @@ mod peers;
 mod probe;
 mod proposer;
 mod reader;
+mod seed;
 mod snapshot;
 mod start;
 mod state_machine;
@@ -29,6 +31,7 @@ mod types;
 mod wire;
 
 pub use blocking::blocking;
+pub use check::{CheckReport, check_data};
 pub use error::{RequestFailure, StartError};
 pub use feed::Feed;
 pub use identity::{Identity, cluster_id, member_id};
@@ -37,6 +40,7 @@ pub use member::{Member, MemberStatus, REQUEST_TIMEOUT};
 pub use peer_service::PeerService;
 pub use peers::{Dialer, PeerTransport, TransportError, transport};
 pub use probe::LoggedEntry;
+pub use seed::{Seed, SeedError, SeedRevisions};
 pub use start::{ELECTION_MILLIS_DEFAULT, HEARTBEAT_MILLIS_DEFAULT, MemberConfig, start, start_here};
 pub use surroundings::{Retention, Surroundings};
 pub use types::{Batch, MemberId, MemberNode, Outcome, Outcomes, TypeConfig};

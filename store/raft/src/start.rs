@@ -121,9 +121,12 @@ async fn start_on(
         .collect();
     let own = config.initial_cluster.get(&config.name).map(|urls| member_id(urls, &config.token));
     let member = own.ok_or_else(|| StartError::Config(format!("{} is not in --initial-cluster", config.name)))?;
-    let cluster = cluster_id(&members.keys().copied().collect::<Vec<_>>());
-
     let dir = config.data_dir.join("member");
+    // As in etcd, what is on disk rules: a restored member's id does not follow from its flags.
+    let Identity { member, cluster } = match Identity::read(&dir)? {
+        Some(found) => found,
+        None => Identity { member, cluster: cluster_id(&members.keys().copied().collect::<Vec<_>>()) },
+    };
     let opening = dir.clone();
     let opened = blocking(move || open(&opening, Identity { member, cluster }, surroundings));
     let machine = opened.await.map_err(|error| StartError::Raft(error.to_string()))??;

@@ -4,6 +4,7 @@
 //! `listen` the ports, `run` puts it together.
 
 mod auth;
+mod auth_records;
 mod cluster;
 mod concurrency;
 mod context;
@@ -15,10 +16,12 @@ mod lease;
 mod listen;
 mod maintenance;
 mod metrics;
+mod operate;
 mod run;
 mod snapshot;
 mod status;
 mod watch;
 
 pub use flags::{Flags, MAX_REQUEST_BYTES_DEFAULT, MAX_TXN_OPS_DEFAULT};
+pub use operate::{OperateError, StoreCommand, command};
 pub use run::{Error, run};

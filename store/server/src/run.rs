@@ -253,7 +253,7 @@ fn member_config(flags: &Flags) -> Result<MemberConfig, Error> {
 }
 
 /// Reads `name=url,name=url`; a name may come several times.
-fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, Error> {
+pub(crate) fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, Error> {
     let mut cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (name, url) =

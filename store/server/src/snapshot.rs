@@ -17,7 +17,7 @@ use xebec_store_snapshot::{
 };
 
 use crate::{
-    cluster,
+    auth_records, cluster,
     context::Context,
     maintenance::{CLUSTER_VERSION, STORAGE_VERSION},
     status::IntoStatus,
@@ -185,7 +185,7 @@ fn contents(context: &Context, view: &Arc<View>) -> Result<Contents, Status> {
             .collect(),
         members,
         removed: Vec::new(),
-        auth: xebec_store_snapshot::AuthRecords::default(),
+        auth: auth_records::records(view.auth()),
     })
 }
 

@@ -5,5 +5,6 @@ mod etcd;
 mod hash;
 #[path = "../processes/mod.rs"]
 mod processes;
+mod restore;
 mod snapshot;
 mod workload;

@@ -1,0 +1,63 @@
+use std::fs;
+
+use clap::Args;
+
+use super::{ClientFlags, OperateError, RestoreFlags, blocking, io_error, restore, restore::NewMemberFlags, save};
+
+/// `xebec store migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct MigrateFlags {
+    /// Client URLs of the etcd or Xebec to take over from, comma-separated.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub from: Vec<String>,
+    #[command(flatten)]
+    pub client: SourceFlags,
+    #[command(flatten)]
+    pub member: NewMemberFlags,
+}
+
+/// How to reach the source.
+#[derive(Debug, Clone, Args)]
+pub struct SourceFlags {
+    /// Authorities that the source's certificates must come from (PEM).
+    #[arg(long)]
+    pub cacert: Option<std::path::PathBuf>,
+    /// Client certificate (PEM).
+    #[arg(long)]
+    pub cert: Option<std::path::PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub key: Option<std::path::PathBuf>,
+    /// User, or user:password, where authentication is on.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// The user's password.
+    #[arg(long)]
+    pub password: Option<String>,
+    /// Seconds to wait for a connection.
+    #[arg(long, default_value_t = 5)]
+    pub dial_timeout: u64,
+}
+
+/// Takes a snapshot of the source and makes a member from it: keys, revisions, history, leases, users and roles as they
+/// were at that moment. The snapshot lies beside the data directory meanwhile.
+pub(super) async fn migrate(flags: MigrateFlags) -> Result<(), OperateError> {
+    let MigrateFlags { from, client, member } = flags;
+    let SourceFlags { cacert, cert, key, user, password, dial_timeout } = client;
+    let client = ClientFlags { endpoints: from, cacert, cert, key, user, password, dial_timeout };
+    let data_dir = member.data_dir.clone().unwrap_or_else(|| format!("{}.etcd", member.name).into());
+    let snapshot = data_dir.with_added_extension("migrate");
+    let version = save::download(&snapshot, &client).await?;
+    let source = if version.is_empty() { "before 3.6".to_owned() } else { version };
+    println!("Took a snapshot of {} (storage version {source})", client.endpoints.join(","));
+    let restore = RestoreFlags {
+        file: snapshot.clone(),
+        member,
+        bump_revision: 0,
+        mark_compacted: false,
+        skip_hash_check: false,
+    };
+    let restored = blocking(move || restore::restore(&restore)).await;
+    fs::remove_file(&snapshot).map_err(io_error(&snapshot))?;
+    restored
+}
