@@ -80,28 +80,35 @@ impl Cluster for ClusterService {
         Ok(Response::new(pb::MemberListResponse { header: Some(self.0.header(Revision(0))), members }))
     }
 
-    async fn member_add(&self, _: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
+    async fn member_add(
+        &self,
+        request: Request<pb::MemberAddRequest>,
+    ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         Err(unimplemented("MemberAdd"))
     }
 
     async fn member_remove(
         &self,
-        _: Request<pb::MemberRemoveRequest>,
+        request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         Err(unimplemented("MemberRemove"))
     }
 
     async fn member_update(
         &self,
-        _: Request<pb::MemberUpdateRequest>,
+        request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         Err(unimplemented("MemberUpdate"))
     }
 
     async fn member_promote(
         &self,
-        _: Request<pb::MemberPromoteRequest>,
+        request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         Err(unimplemented("MemberPromote"))
     }
 }

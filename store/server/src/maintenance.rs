@@ -169,7 +169,8 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
-    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         Ok(Response::new(snapshot::stream(&self.0).await?))
     }
 
@@ -182,7 +183,11 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::MoveLeaderResponse { header: Some(self.0.header(Revision(0))) }))
     }
 
-    async fn downgrade(&self, _: Request<pb::DowngradeRequest>) -> Result<Response<pb::DowngradeResponse>, Status> {
+    async fn downgrade(
+        &self,
+        request: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
         Err(unimplemented("Downgrade"))
     }
 }
