@@ -1,9 +1,11 @@
-//! Who a member is: ids computed from its URLs, as etcd does (etcd `server/etcdserver/api/membership/member.go`).
+//! Who a member is: ids computed from its URLs, as etcd does (etcd `server/etcdserver/api/membership/member.go`), and
+//! what its data directory remembers of that.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{ErrorKind, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,31 @@ pub struct Identity {
     pub member: MemberId,
     /// The cluster.
     pub cluster: u64,
+}
+
+/// How far a data directory has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// The member has neither voted nor acknowledged anything, and must not before its peers agree.
+    Waiting,
+    /// It takes part.
+    TakesPart,
+    /// It was removed from the cluster, for good.
+    Removed,
+}
+
+/// What the file `identity` of a data directory holds.
+///
+/// A member id stands for one memory. Raft's promise rests on votes and acknowledged entries being remembered, so that
+/// an id whose directory was lost must never vote again: a follower that lags could win with that vote and overwrite
+/// what was acknowledged. The `incarnation` tells two directories of the same id apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Passport {
+    pub identity: Identity,
+    pub incarnation: u64,
+    pub stage: Stage,
+    /// The incarnations of the other first members with which this one began the cluster.
+    pub witnesses: BTreeMap<MemberId, u64>,
 }
 
 /// The id of a member: the same on every member that is given the same flags.
@@ -49,12 +76,30 @@ fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u64 {
     hash.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte)).max(1)
 }
 
-impl Identity {
-    /// Who a data directory belongs to; `None` if nobody has claimed it.
-    ///
-    /// # Errors
-    /// [`StartError::File`] if the file is damaged.
-    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, StartError> {
+/// Where a member keeps everything, below its `--data-dir`.
+pub(crate) fn member_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("member")
+}
+
+/// Whether a data directory holds a member that takes part in a cluster, so that the flags that describe a cluster's
+/// beginning do not count any more.
+///
+/// # Errors
+/// [`StartError::File`] if the directory's identity is damaged.
+pub fn is_initialized(data_dir: &Path) -> Result<bool, StartError> {
+    Ok(Passport::read(&member_dir(data_dir))?.is_some_and(|passport| passport.stage != Stage::Waiting))
+}
+
+impl Passport {
+    /// A directory that begins: a number that no other directory has is drawn from the system's random keys.
+    pub fn new(identity: Identity) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let incarnation = RandomState::new().hash_one(identity.member).max(1);
+        Self { identity, incarnation, stage: Stage::Waiting, witnesses: BTreeMap::new() }
+    }
+
+    /// What the directory holds; `None` if no member was ever started in it.
+    pub fn read(dir: &Path) -> Result<Option<Self>, StartError> {
         let path = dir.join(FILE_NAME);
         let failed = |reason: String| StartError::File { path: path.clone(), reason };
         let bytes = match fs::read(&path) {
@@ -70,37 +115,36 @@ impl Identity {
         wire::decode(body).map(Some).map_err(|error| failed(error.to_string()))
     }
 
-    /// Claims a data directory for this identity, or checks that it is already this one's.
-    ///
-    /// # Errors
-    /// [`StartError::Identity`] if it belongs to another member.
-    pub(crate) fn claim(self, dir: &Path) -> Result<(), StartError> {
+    /// Replaces the file, durably.
+    pub fn write(&self, dir: &Path) -> Result<(), StartError> {
         let path = dir.join(FILE_NAME);
-        match Self::read(dir)? {
-            None => self.write(dir).map_err(|reason| StartError::File { path, reason }),
-            Some(found) if found == self => Ok(()),
-            Some(found) => Err(StartError::Identity {
-                path,
-                found_member: found.member,
-                found_cluster: found.cluster,
-                member: self.member,
-                cluster: self.cluster,
-            }),
-        }
-    }
-
-    fn write(self, dir: &Path) -> Result<(), String> {
-        let mut bytes = wire::encode(&self).map_err(|error| error.to_string())?;
+        let failed = |reason: String| StartError::File { path: path.clone(), reason };
+        let mut bytes = wire::encode(self).map_err(|error| failed(error.to_string()))?;
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         let beside = dir.join(format!("{FILE_NAME}.new"));
         let write = || {
+            fs::create_dir_all(dir)?;
             let mut file = File::create(&beside)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
-            fs::rename(&beside, dir.join(FILE_NAME))?;
+            fs::rename(&beside, &path)?;
             File::open(dir)?.sync_all()
         };
-        write().map_err(|error: std::io::Error| error.to_string())
+        write().map_err(|error: std::io::Error| failed(error.to_string()))
+    }
+
+    /// Refuses a directory that was begun with other flags, and has not come further than that.
+    pub fn check(&self, dir: &Path, identity: Identity) -> Result<(), StartError> {
+        if self.identity == identity {
+            return Ok(());
+        }
+        Err(StartError::Identity {
+            path: dir.join(FILE_NAME),
+            found_member: self.identity.member,
+            found_cluster: self.identity.cluster,
+            member: identity.member,
+            cluster: identity.cluster,
+        })
     }
 }
 
@@ -119,12 +163,25 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_belongs_to_whom_claimed_it_first() {
+    fn a_directory_remembers_whose_it_is_and_that_it_began() {
         let dir = tempfile::TempDir::new().unwrap();
-        let first = Identity { member: 1, cluster: 2 };
-        first.claim(dir.path()).unwrap();
-        first.claim(dir.path()).unwrap();
+        let member = member_dir(dir.path());
+        assert_eq!(Passport::read(&member).unwrap(), None);
+        let mut passport = Passport::new(Identity { member: 1, cluster: 2 });
+        passport.write(&member).unwrap();
+        assert!(!is_initialized(dir.path()).unwrap(), "it has not taken part");
+        passport.stage = Stage::TakesPart;
+        passport.witnesses.insert(7, 8);
+        passport.write(&member).unwrap();
+        assert_eq!(Passport::read(&member).unwrap(), Some(passport.clone()));
+        assert!(is_initialized(dir.path()).unwrap());
         let other = Identity { member: 3, cluster: 2 };
-        assert!(matches!(other.claim(dir.path()), Err(StartError::Identity { found_member: 1, .. })));
+        assert!(matches!(passport.check(&member, other), Err(StartError::Identity { found_member: 1, .. })));
+    }
+
+    #[test]
+    fn two_directories_of_one_member_differ() {
+        let identity = Identity { member: 1, cluster: 2 };
+        assert_ne!(Passport::new(identity).incarnation, Passport::new(identity).incarnation);
     }
 }

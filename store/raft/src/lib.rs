@@ -8,20 +8,28 @@
 //! One direction: propose, append, commit, apply (pure, `xebec-store-core`), commit to the keyspace, publish to the
 //! [`Feed`], answer.
 
+mod admission;
 mod blocking;
 mod check;
+mod departure;
 mod error;
 mod feed;
+mod forced;
+mod handover;
 mod identity;
 mod leases;
 mod log_store;
 mod member;
+mod membership;
 mod network;
+mod papers;
 mod peer_service;
 mod peers;
 mod probe;
 mod proposer;
 mod reader;
+mod reconfiguration;
+mod roster;
 mod seed;
 mod snapshot;
 mod start;
@@ -34,12 +42,15 @@ pub use blocking::blocking;
 pub use check::{CheckReport, check_data};
 pub use error::{RequestFailure, StartError};
 pub use feed::Feed;
-pub use identity::{Identity, cluster_id, member_id};
+pub use identity::{Identity, cluster_id, is_initialized, member_id};
 pub use leases::LeaseLife;
 pub use member::{Member, MemberStatus, REQUEST_TIMEOUT};
+pub use membership::MembershipOutcome;
 pub use peer_service::PeerService;
 pub use peers::{Dialer, PeerTransport, TransportError, transport};
 pub use probe::LoggedEntry;
+pub use reconfiguration::{MembershipChange, MembershipRefusal, ReconfigurationLimits, are_peer_urls};
+pub use roster::{MemberInfo, Roster};
 pub use seed::{Seed, SeedError, SeedRevisions};
 pub use start::{ELECTION_MILLIS_DEFAULT, HEARTBEAT_MILLIS_DEFAULT, MemberConfig, start, start_here};
 pub use surroundings::{Retention, Surroundings};

@@ -89,7 +89,8 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
 }
 
 /// A callback for the log's writer and what to await for it.
-fn flushed() -> (impl FnOnce(Result<(), LogError>) + Send + 'static, impl Future<Output = Result<(), io::Error>>) {
+pub(crate) fn flushed()
+-> (impl FnOnce(Result<(), LogError>) + Send + 'static, impl Future<Output = Result<(), io::Error>>) {
     let (tx, rx) = oneshot::channel();
     let done = move |result| {
         if tx.send(result).is_err() {

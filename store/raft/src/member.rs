@@ -1,6 +1,7 @@
 //! A member of the cluster: the handle through which everything else uses the replicated store.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -23,12 +24,15 @@ use xebec_store_disk::{CompactionStep, Keyspace};
 
 use crate::{
     blocking::blocking,
+    departure::Departure,
     error::RequestFailure,
     feed::Feed,
     leases::{self, LeaseDesk, LeaseLife},
-    peers::{PeerChannel, Peers},
+    papers::Papers,
+    peers::{Dialer, PeerChannel, Peers},
     proposer::{self, Proposal, limited, pause},
     reader::{self, ReadReply},
+    reconfiguration::ReconfigurationLimits,
     state_machine::{Machine, StateMachine},
     types::{MemberId, MemberNode, Outcome, TypeConfig},
 };
@@ -49,6 +53,14 @@ pub(crate) struct Inner {
     pub raft: Raft<TypeConfig, StateMachine>,
     pub machine: Arc<Machine>,
     pub peers: Arc<Peers>,
+    pub papers: Arc<Papers>,
+    pub departure: Arc<Departure>,
+    /// The other members that a member without memory asks, and itself.
+    pub first_members: BTreeMap<MemberId, MemberNode>,
+    pub limits: ReconfigurationLimits,
+    pub election_timeout: Duration,
+    /// Held while the leader changes the membership.
+    pub reconfiguring: tokio::sync::Mutex<()>,
     pub proposals: mpsc::Sender<Proposal>,
     pub readers: mpsc::Sender<ReadReply>,
     pub leaders: watch::Sender<Option<MemberId>>,
@@ -79,9 +91,7 @@ pub struct MemberStatus {
     pub applied_index: u64,
     /// Whether this member does not vote.
     pub is_learner: bool,
-    /// The members by id.
-    pub members: Vec<(MemberId, MemberNode, bool)>,
-    /// Whether Raft has stopped because of an error.
+    /// Why the member has stopped by itself: Raft met an error, or the member is one no longer.
     pub failed: Option<String>,
 }
 
@@ -144,6 +154,34 @@ impl Member {
 
     pub(crate) fn machine(&self) -> &Arc<Machine> {
         &self.0.machine
+    }
+
+    pub(crate) fn papers(&self) -> &Arc<Papers> {
+        &self.0.papers
+    }
+
+    pub(crate) fn departure(&self) -> &Arc<Departure> {
+        &self.0.departure
+    }
+
+    pub(crate) fn first_members(&self) -> &BTreeMap<MemberId, MemberNode> {
+        &self.0.first_members
+    }
+
+    pub(crate) fn limits(&self) -> ReconfigurationLimits {
+        self.0.limits
+    }
+
+    pub(crate) fn election_timeout(&self) -> Duration {
+        self.0.election_timeout
+    }
+
+    pub(crate) fn reconfiguring(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.reconfiguring
+    }
+
+    pub(crate) fn dialer(&self) -> &Dialer {
+        self.0.peers.dialer()
     }
 
     pub(crate) fn leases(&self) -> Arc<LeaseDesk> {
@@ -286,26 +324,6 @@ impl Member {
         self.leases().now()
     }
 
-    /// Hands leadership to another member and waits until it has it. Only the leader can.
-    ///
-    /// # Errors
-    /// [`RequestFailure::NotLeader`], [`RequestFailure::UnknownMember`], [`RequestFailure::Timeout`].
-    pub async fn move_leader(&self, target: MemberId) -> Result<(), RequestFailure> {
-        if !self.leads() {
-            return Err(RequestFailure::NotLeader);
-        }
-        let known = self.status().members.iter().any(|(id, _, is_learner)| *id == target && !is_learner);
-        if !known {
-            return Err(RequestFailure::UnknownMember(target));
-        }
-        self.0.raft.trigger().transfer_leader(target).await.map_err(|_| RequestFailure::Stopped)?;
-        let mut leaders = self.leaders();
-        match limited(REQUEST_TIMEOUT, leaders.wait_for(|leader| *leader == Some(target))).await? {
-            Ok(_) => Ok(()),
-            Err(_) => Err(RequestFailure::Stopped),
-        }
-    }
-
     /// The current term.
     #[must_use]
     pub fn term(&self) -> u64 {
@@ -317,16 +335,13 @@ impl Member {
     pub fn status(&self) -> MemberStatus {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let learners: Vec<MemberId> = membership.learner_ids().collect();
         MemberStatus {
             term: metrics.current_term,
             leader: metrics.current_leader,
             last_index: metrics.last_log_index.unwrap_or(0),
             applied_index: *self.feed().applied().borrow(),
-            is_learner: metrics.state == ServerState::Learner,
-            members: membership.nodes().map(|(id, node)| (*id, node.clone(), learners.contains(id))).collect(),
-            failed: metrics.running_state.as_ref().err().map(ToString::to_string),
+            is_learner: self.is_learner(),
+            failed: self.departure().reason().or(metrics.running_state.as_ref().err().map(ToString::to_string)),
         }
     }
 
@@ -343,10 +358,7 @@ impl Member {
     }
 
     /// Begins the cluster with these members; harmless if it has begun.
-    pub(crate) async fn initialize(
-        &self,
-        members: std::collections::BTreeMap<MemberId, MemberNode>,
-    ) -> Result<(), String> {
+    pub(crate) async fn initialize(&self, members: BTreeMap<MemberId, MemberNode>) -> Result<(), String> {
         match self.0.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(error.to_string()),
@@ -362,6 +374,20 @@ impl Member {
         self.spawn(self.clone().follow_leases());
         self.spawn(self.clone().shorten_log());
         self.spawn(self.clone().clean_keyspace());
+        self.spawn(self.clone().settle_voters());
+        self.spawn(self.clone().end_on_departure());
+        self.spawn(self.clone().follow_own_entry());
+        self.spawn(self.clone().ask_about_removal());
+    }
+
+    /// Takes part as soon as that is right; ends if it never will be.
+    pub(crate) fn spawn_admission(&self, is_new_cluster: bool) {
+        let member = self.clone();
+        self.spawn(async move {
+            if let Err(error) = member.enter(is_new_cluster).await {
+                member.departure().note(&error.to_string());
+            }
+        });
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {

@@ -12,10 +12,12 @@ use xebec_proto::xebec::peer::v1::{
     MoveLeaderResponse, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse, SnapshotPart,
     leader_server::{Leader, LeaderServer},
     raft_server::{Raft, RaftServer},
+    roster_server::RosterServer,
 };
 use xebec_store_core::{Command, LeaseId};
 
 use crate::{
+    admission::RosterService,
     error::RequestFailure,
     member::{Member, REQUEST_TIMEOUT},
     network::frame,
@@ -26,18 +28,24 @@ use crate::{
     wire,
 };
 
-/// Both peer services of a member.
+/// The peer services of a member.
 #[derive(Clone)]
 pub struct PeerService(Member);
 
 impl PeerService {
     /// The services to mount on the peer port.
     pub fn routes(member: &Member) -> tonic::service::Routes {
-        let check = CheckHeaders { cluster: member.cluster_id(), member: member.id() };
+        let check = CheckHeaders {
+            cluster: member.cluster_id(),
+            member: member.id(),
+            papers: member.papers().clone(),
+            rosters: member.rosters(),
+        };
         let raft = RaftServer::new(Self(member.clone())).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         let leader = LeaderServer::new(Self(member.clone())).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         tonic::service::Routes::new(InterceptedService::new(raft, check.clone()))
             .add_service(InterceptedService::new(leader, check))
+            .add_service(RosterServer::new(RosterService(member.clone())))
     }
 }
 
@@ -177,5 +185,15 @@ impl Leader for PeerService {
         let moved = limited(REQUEST_TIMEOUT, self.0.move_leader(request.get_ref().target)).await;
         moved.and_then(|moved| moved).map_err(status)?;
         Ok(Response::new(MoveLeaderResponse {}))
+    }
+
+    async fn change_membership(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let change = read(request.get_ref())?;
+        let outcome = self.0.change_membership_as_leader(&change).await.map_err(|failure| match failure {
+            // Something may have happened: the caller must not try again.
+            RequestFailure::NoLeader => status(RequestFailure::LeaderChanged),
+            failure => status(failure),
+        })?;
+        write(&outcome)
     }
 }

@@ -1,26 +1,43 @@
 //! Channels to the other members.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use openraft::{errors::Unreachable, metrics::RaftMetrics};
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 use tonic::{
     Request, Status,
     body::Body,
-    metadata::MetadataValue,
+    codegen::Service,
+    metadata::{MetadataMap, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use xebec_proto::xebec::peer::v1::{leader_client::LeaderClient, raft_client::RaftClient};
 
-use crate::types::{MemberId, MemberNode, TypeConfig};
+use crate::{
+    departure::{Departure, REMOVED},
+    identity::Identity,
+    papers::Papers,
+    roster::Roster,
+    types::{MemberId, MemberNode, TypeConfig},
+};
 
 /// Metadata key: the cluster the caller belongs to.
 pub(crate) const CLUSTER_KEY: &str = "x-xebec-cluster";
 /// Metadata key: the member the caller means.
 pub(crate) const TO_KEY: &str = "x-xebec-to";
+/// Metadata key: the member that calls.
+pub(crate) const FROM_KEY: &str = "x-xebec-from";
+/// Metadata key of a refusal: the caller, since it was removed from the cluster.
+const REMOVED_KEY: &str = "x-xebec-removed";
 /// Bytes of one message between members; far above any batch.
 pub(crate) const PEER_MESSAGE_BYTES_MAX: usize = 512 << 20;
 
@@ -51,16 +68,17 @@ pub(crate) enum Purpose {
     Forward,
 }
 
-/// Marks every request with the cluster and the member it is meant for.
+/// Marks every request with the cluster, the member it is meant for and the one it comes from.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerHeaders {
     cluster: u64,
     to: MemberId,
+    from: MemberId,
 }
 
 impl Interceptor for PeerHeaders {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        for (key, id) in [(CLUSTER_KEY, self.cluster), (TO_KEY, self.to)] {
+        for (key, id) in [(CLUSTER_KEY, self.cluster), (TO_KEY, self.to), (FROM_KEY, self.from)] {
             let value = MetadataValue::try_from(format!("{id:x}")).map_err(|e| Status::internal(e.to_string()))?;
             request.metadata_mut().insert(key, value);
         }
@@ -68,12 +86,47 @@ impl Interceptor for PeerHeaders {
     }
 }
 
-pub(crate) type PeerChannel = InterceptedService<PeerTransport, PeerHeaders>;
+type Marked = InterceptedService<PeerTransport, PeerHeaders>;
+
+/// A channel to a member, which hears if that member says that this one was removed.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerChannel {
+    inner: Marked,
+    from: MemberId,
+    departure: Arc<Departure>,
+}
+
+impl Service<http::Request<Body>> for PeerChannel {
+    type Response = <Marked as Service<http::Request<Body>>>::Response;
+    type Error = <Marked as Service<http::Request<Body>>>::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<http::Request<Body>>::poll_ready(&mut self.inner, context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let (from, departure) = (self.from, self.departure.clone());
+        let response = self.inner.call(request);
+        Box::pin(async move {
+            let response = response.await?;
+            let named = response.headers().get(REMOVED_KEY).and_then(|value| value.to_str().ok());
+            if named.and_then(|hex| MemberId::from_str_radix(hex, 16).ok()) == Some(from) {
+                departure.note(REMOVED);
+            }
+            Ok(response)
+        })
+    }
+}
 
 /// The channels this member holds.
 pub(crate) struct Peers {
     cluster: u64,
+    own: MemberId,
     dial: Dialer,
+    /// Where members are reached now, which openraft's tasks may have learned long ago.
+    rosters: watch::Receiver<Arc<Roster>>,
+    departure: Arc<Departure>,
     /// Connections live on Raft's runtime, whoever uses them first.
     runtime: Handle,
     channels: Mutex<HashMap<(MemberId, Purpose), (MemberNode, PeerTransport)>>,
@@ -86,14 +139,28 @@ impl fmt::Debug for Peers {
 }
 
 impl Peers {
-    pub fn new(cluster: u64, dial: Dialer, runtime: Handle) -> Self {
-        Self { cluster, dial, runtime, channels: Mutex::new(HashMap::new()) }
+    pub fn new(
+        identity: Identity,
+        dial: Dialer,
+        runtime: Handle,
+        rosters: watch::Receiver<Arc<Roster>>,
+        departure: Arc<Departure>,
+    ) -> Self {
+        let Identity { member: own, cluster } = identity;
+        Self { cluster, own, dial, rosters, departure, runtime, channels: Mutex::new(HashMap::new()) }
     }
 
+    pub fn dialer(&self) -> &Dialer {
+        &self.dial
+    }
+
+    /// A channel to a member: to where the last committed membership has it, or else to `node`.
     fn channel(&self, to: MemberId, node: &MemberNode, purpose: Purpose) -> Result<PeerChannel, String> {
+        let roster = self.rosters.borrow().clone();
+        let node = roster.node(to).unwrap_or(node);
         let mut channels = self.channels.lock();
         let channel = match channels.get(&(to, purpose)) {
-            Some((known, channel)) if known == node => channel.clone(),
+            Some((known, channel)) if known.peer_urls == node.peer_urls => channel.clone(),
             _ => {
                 let _entered = self.runtime.enter();
                 let channel = (self.dial)(&node.peer_urls)?;
@@ -101,8 +168,9 @@ impl Peers {
                 channel
             }
         };
-        let headers = PeerHeaders { cluster: self.cluster, to };
-        Ok(InterceptedService::new(channel, headers))
+        let headers = PeerHeaders { cluster: self.cluster, to, from: self.own };
+        let inner = InterceptedService::new(channel, headers);
+        Ok(PeerChannel { inner, from: self.own, departure: self.departure.clone() })
     }
 
     /// A client for Raft's own calls.
@@ -129,21 +197,36 @@ impl Peers {
     }
 }
 
-/// Refuses requests of other clusters or for other members.
+/// Refuses requests of other clusters, for other members, of removed ones, and while this member does not take part.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckHeaders {
     pub cluster: u64,
     pub member: MemberId,
+    pub papers: Arc<Papers>,
+    pub rosters: watch::Receiver<Arc<Roster>>,
+}
+
+fn id_in(metadata: &MetadataMap, key: &str) -> Option<u64> {
+    u64::from_str_radix(metadata.get(key)?.to_str().ok()?, 16).ok()
 }
 
 impl Interceptor for CheckHeaders {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         for (key, own) in [(CLUSTER_KEY, self.cluster), (TO_KEY, self.member)] {
-            let named = request.metadata().get(key).and_then(|value| value.to_str().ok());
-            let named = named.and_then(|hex| u64::from_str_radix(hex, 16).ok());
-            if named != Some(own) {
+            if id_in(request.metadata(), key) != Some(own) {
                 return Err(Status::failed_precondition(format!("{key} is not {own:x}")));
             }
+        }
+        let from = id_in(request.metadata(), FROM_KEY).unwrap_or(0);
+        if self.rosters.borrow().is_removed(from) {
+            let mut status = Status::failed_precondition(REMOVED);
+            if let Ok(value) = MetadataValue::try_from(format!("{from:x}")) {
+                status.metadata_mut().insert(REMOVED_KEY, value);
+            }
+            return Err(status);
+        }
+        if !self.papers.takes_part() {
+            return Err(Status::failed_precondition("this member does not take part yet"));
         }
         Ok(request)
     }

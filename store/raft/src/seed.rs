@@ -13,7 +13,7 @@ use xebec_store_disk::{DiskError, Keyspace, Loaded, Loader, Options};
 use xebec_store_log::{Log, LogError, LogOptions};
 
 use crate::{
-    identity::{Identity, cluster_id, member_id},
+    identity::{Identity, Passport, Stage, cluster_id, member_id},
     log_store::StoredEntry,
     types::{LogId, MemberId, MemberNode, StoredMembership, position},
     wire::{self, WireError},
@@ -112,7 +112,9 @@ impl Seed {
             .finish(&Loaded { position: position(&log_id), membership: &membership, revision, compacted, cleaned })
             .map_err(SeedError::from)?;
         plant_log(&unfinished.join("log"), &log_id)?;
-        identity.claim(&unfinished).map_err(SeedError::from)?;
+        // What is planted is a memory to go on from.
+        let passport = Passport { stage: Stage::TakesPart, ..Passport::new(identity) };
+        passport.write(&unfinished).map_err(SeedError::from)?;
         let member = self.data_dir.join("member");
         fs::rename(&unfinished, &member).map_err(io(&member))?;
         File::open(&self.data_dir).and_then(|dir| dir.sync_all()).map_err(io(&self.data_dir))?;
@@ -154,7 +156,7 @@ impl Seed {
             .into_iter()
             .map(|(id, name)| {
                 let peer_urls = self.initial_cluster.get(name).cloned().unwrap_or_default();
-                (id, MemberNode { name: name.clone(), peer_urls })
+                (id, MemberNode { name: name.clone(), peer_urls, is_voter_to_be: false })
             })
             .collect();
         Membership::from(nodes)

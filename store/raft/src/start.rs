@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64},
     },
+    time::Duration,
 };
 
 use openraft::{Config, Raft, SnapshotPolicy};
@@ -22,17 +23,23 @@ use xebec_store_disk::{Keyspace, Options};
 use xebec_store_log::{Log, LogOptions};
 
 use crate::{
+    admission::{Joined, find_cluster},
     blocking::blocking,
+    departure::{Departure, REMOVED},
     error::StartError,
     feed::Feed,
-    identity::{Identity, cluster_id, member_id},
+    forced,
+    identity::{Identity, Passport, Stage, cluster_id, member_dir, member_id},
     leases::LeaseDesk,
     log_store::{LogStore, StoredEntry},
     member::{Inner, Member},
     network::Network,
+    papers::Papers,
     peers::{Dialer, Peers},
     proposer::PROPOSALS_WAITING_MAX,
     reader::READERS_WAITING_MAX,
+    reconfiguration::ReconfigurationLimits,
+    roster::Roster,
     state_machine::{Machine, StateMachine},
     surroundings::Surroundings,
     types::{MemberId, MemberNode},
@@ -42,6 +49,9 @@ use crate::{
 pub const HEARTBEAT_MILLIS_DEFAULT: u64 = 50;
 /// Milliseconds of silence after which a follower stands for election, unless told otherwise.
 pub const ELECTION_MILLIS_DEFAULT: u64 = 400;
+/// Directories of a member's data.
+const LOG_DIR: &str = "log";
+const KEYSPACE_DIR: &str = "keyspace";
 /// Threads of Raft's runtime. One may be busy while the other sends heartbeats.
 const RAFT_THREADS: usize = 2;
 /// Threads of Raft's runtime that may block on disks.
@@ -60,6 +70,10 @@ pub struct MemberConfig {
     pub initial_cluster: BTreeMap<String, Vec<String>>,
     /// Whether this cluster begins with these members, as opposed to one that is joined.
     pub is_new_cluster: bool,
+    /// Whether this member is to go on alone: all others are removed (etcd `--force-new-cluster`).
+    pub force_new_cluster: bool,
+    /// What membership changes are refused.
+    pub limits: ReconfigurationLimits,
     /// Distinguishes clusters of equal members.
     pub token: String,
     /// Milliseconds between heartbeats.
@@ -112,28 +126,27 @@ async fn start_on(
     mut runtime: RuntimeGuard,
 ) -> Result<Member, StartError> {
     let handle = tokio::runtime::Handle::current();
-    let members: BTreeMap<MemberId, MemberNode> = config
-        .initial_cluster
-        .iter()
-        .map(|(name, urls)| {
-            (member_id(urls, &config.token), MemberNode { name: name.clone(), peer_urls: urls.clone() })
-        })
-        .collect();
-    let own = config.initial_cluster.get(&config.name).map(|urls| member_id(urls, &config.token));
-    let member = own.ok_or_else(|| StartError::Config(format!("{} is not in --initial-cluster", config.name)))?;
-    let dir = config.data_dir.join("member");
-    // As in etcd, what is on disk rules: a restored member's id does not follow from its flags.
-    let Identity { member, cluster } = match Identity::read(&dir)? {
-        Some(found) => found,
-        None => Identity { member, cluster: cluster_id(&members.keys().copied().collect::<Vec<_>>()) },
-    };
+    let dir = member_dir(&config.data_dir);
+    let (passport, first_members) = admit(&config, &dir).await?;
+    let Identity { member, cluster } = passport.identity;
+    let takes_part = passport.stage == Stage::TakesPart;
     let opening = dir.clone();
-    let opened = blocking(move || open(&opening, Identity { member, cluster }, surroundings));
+    let opened = blocking(move || open(&opening, passport.identity, surroundings));
     let machine = opened.await.map_err(|error| StartError::Raft(error.to_string()))??;
     let machine = Arc::new(machine);
+    if config.force_new_cluster && takes_part {
+        forced::leave_all_others(&machine, member).await?;
+    }
 
     let raft_config = raft_config(&config)?;
-    let peers = Arc::new(Peers::new(cluster, config.dialer.clone(), handle.clone()));
+    let departure = Arc::new(Departure::new());
+    let peers = Arc::new(Peers::new(
+        passport.identity,
+        config.dialer.clone(),
+        handle.clone(),
+        machine.roster.subscribe(),
+        departure.clone(),
+    ));
     let raft = Raft::build(
         member,
         Arc::new(raft_config),
@@ -151,6 +164,12 @@ async fn start_on(
         raft: raft.clone(),
         machine,
         peers,
+        papers: Arc::new(Papers::new(dir, passport)),
+        departure,
+        first_members,
+        limits: config.limits,
+        election_timeout: Duration::from_millis(config.election_millis),
+        reconfiguring: tokio::sync::Mutex::new(()),
         proposals,
         readers,
         leaders: watch::Sender::new(None),
@@ -161,10 +180,57 @@ async fn start_on(
     this.open_for_snapshots();
     raft.run();
     this.spawn_work(proposals_rx, readers_rx);
-    if config.is_new_cluster {
-        this.initialize(members).await.map_err(StartError::Raft)?;
-    }
+    this.spawn_admission(config.is_new_cluster);
     Ok(this)
+}
+
+/// Who this member is: what its data directory says, if it has ever taken part; else what the flags or the cluster to
+/// join say, with the other first members.
+async fn admit(config: &MemberConfig, dir: &Path) -> Result<(Passport, BTreeMap<MemberId, MemberNode>), StartError> {
+    let found = Passport::read(dir)?;
+    match found.as_ref().map(|passport| passport.stage) {
+        Some(Stage::TakesPart) => return Ok((found.expect("it was just looked at"), BTreeMap::new())),
+        Some(Stage::Removed) => return Err(StartError::Config(REMOVED.to_owned())),
+        Some(Stage::Waiting) | None => {}
+    }
+    let joined = if config.is_new_cluster {
+        beginning(config)?
+    } else {
+        find_cluster(&config.dialer, &config.name, &config.initial_cluster).await?
+    };
+    let passport = match found {
+        Some(passport) => {
+            passport.check(dir, joined.identity)?;
+            passport
+        }
+        None => {
+            for part in [LOG_DIR, KEYSPACE_DIR] {
+                if dir.join(part).exists() {
+                    let reason = format!("the file is missing, but {part} is there");
+                    return Err(StartError::File { path: dir.join("identity"), reason });
+                }
+            }
+            let passport = Passport::new(joined.identity);
+            passport.write(dir)?;
+            passport
+        }
+    };
+    Ok((passport, joined.members))
+}
+
+/// The first members as the flags have them.
+fn beginning(config: &MemberConfig) -> Result<Joined, StartError> {
+    let node = |name: &String, urls: &[String]| {
+        let mut peer_urls = urls.to_vec();
+        peer_urls.sort();
+        MemberNode { name: name.clone(), peer_urls, is_voter_to_be: false }
+    };
+    let members: BTreeMap<MemberId, MemberNode> =
+        config.initial_cluster.iter().map(|(name, urls)| (member_id(urls, &config.token), node(name, urls))).collect();
+    let own = config.initial_cluster.get(&config.name).map(|urls| member_id(urls, &config.token));
+    let member = own.ok_or_else(|| StartError::Config(format!("{} is not in --initial-cluster", config.name)))?;
+    let cluster = cluster_id(&members.keys().copied().collect::<Vec<_>>());
+    Ok(Joined { identity: Identity { member, cluster }, members })
 }
 
 fn raft_config(config: &MemberConfig) -> Result<Config, StartError> {
@@ -206,12 +272,11 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
         move |error: std::io::Error| StartError::File { path, reason: error.to_string() }
     };
     fs::create_dir_all(dir).map_err(file(dir))?;
-    identity.claim(dir)?;
     let snapshots_dir = dir.join("snapshots");
     if snapshots_dir.exists() {
         fs::remove_dir_all(&snapshots_dir).map_err(file(&snapshots_dir))?;
     }
-    let log_dir = dir.join("log");
+    let log_dir = dir.join(LOG_DIR);
     let Surroundings { log_files, retention } = surroundings;
     let log_options = LogOptions {
         dir: log_dir.clone(),
@@ -220,7 +285,7 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
     };
     let log: Log<StoredEntry> = Log::open_in(log_files, log_options)?;
     let options = Options { cluster_id: identity.cluster, ..Options::default() };
-    let keyspace = Keyspace::open(&dir.join("keyspace"), options)?;
+    let keyspace = Keyspace::open(&dir.join(KEYSPACE_DIR), options)?;
     let view = keyspace.view();
     let applied = view.position().map_or(0, |position| position.index);
     let last = log.last_index().unwrap_or(0);
@@ -228,8 +293,11 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
         return Err(StartError::LogTooShort { log_dir, last, applied });
     }
     let feed = Feed::new(retention.events, view.current_revision(), applied);
+    let roster = Roster::read(&view)
+        .map_err(|error| StartError::File { path: dir.join(KEYSPACE_DIR), reason: error.to_string() })?;
     drop(view);
     Ok(Machine {
+        roster: watch::Sender::new(Arc::new(roster)),
         keyspace: Arc::new(keyspace),
         log,
         feed: Arc::new(feed),

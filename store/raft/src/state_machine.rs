@@ -15,8 +15,8 @@ use openraft::{
     alias::SnapshotOf,
     storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
 };
-use tokio::sync::{Notify, oneshot};
-use xebec_store_core::{Applied, Command, ReadView, Write, apply_all};
+use tokio::sync::{Notify, oneshot, watch};
+use xebec_store_core::{Applied, Command, ReadView, Response, Revision, Write, apply_all};
 use xebec_store_disk::Keyspace;
 use xebec_store_log::Log;
 
@@ -25,6 +25,7 @@ use crate::{
     feed::Feed,
     leases::LeaseDesk,
     log_store::StoredEntry,
+    roster::{self, Roster},
     snapshot::{SnapshotData, SnapshotFiles, TemporaryDir},
     surroundings::Retention,
     types::{Entry, LogId, Outcomes, SnapshotMeta, StoredMembership, TypeConfig, log_id, position},
@@ -40,6 +41,8 @@ pub(crate) struct Machine {
     pub log: Log<StoredEntry>,
     pub feed: Arc<Feed>,
     pub leases: Arc<LeaseDesk>,
+    /// The members, as of the last applied entry.
+    pub roster: watch::Sender<Arc<Roster>>,
     pub retention: Retention,
     /// Where checkpoints are made and received.
     pub snapshots_dir: PathBuf,
@@ -64,22 +67,54 @@ impl Machine {
             return Ok(Vec::new());
         };
         let view = self.keyspace.view();
-        let mut membership = None;
-        for entry in entries {
-            if let EntryPayload::Membership(new) = &entry.payload {
-                let stored = StoredMembership::new(Some(entry.log_id), new.clone());
-                membership = Some(wire::encode(&stored).map_err(io::Error::other)?);
-            }
-        }
-        let applied = apply_all(&*view, entries.iter().flat_map(commands)).map_err(io::Error::other)?;
+        let mut applied = apply_all(&*view, entries.iter().flat_map(commands)).map_err(io::Error::other)?;
+        let revision = applied.last().map_or(view.current_revision(), |applied| applied.revision);
         drop(view);
+        let membership = self.memberships(entries, revision, &mut applied)?;
         self.keyspace.commit(position(&last.log_id), membership.as_deref(), &applied).map_err(io::Error::other)?;
+        if roster::concerns(entries.iter()) {
+            self.publish_roster()?;
+        }
         self.publish(last, &applied);
         let mut results = applied.into_iter().map(|applied| applied.result);
         if !wanted {
             return Ok(Vec::new());
         }
         Ok(entries.iter().map(|entry| Outcomes(results.by_ref().take(commands(entry).count()).collect())).collect())
+    }
+
+    /// The last of the memberships among these entries, encoded; what goes with them is added to `applied`, at the end.
+    fn memberships(
+        &self,
+        entries: &[Entry],
+        revision: Revision,
+        applied: &mut Vec<Applied>,
+    ) -> Result<Option<Vec<u8>>, io::Error> {
+        let mut before = None;
+        for entry in entries {
+            let EntryPayload::Membership(new) = &entry.payload else {
+                continue;
+            };
+            let known = match before.take() {
+                Some(known) => known,
+                None => self.applied_state()?.1,
+            };
+            let new = StoredMembership::new(Some(entry.log_id), new.clone());
+            let writes = roster::departures(&known, &new);
+            if !writes.is_empty() {
+                let result = Ok(Response::ClusterRecord);
+                applied.push(Applied { revision, result, writes, events: Vec::new() });
+            }
+            before = Some(new);
+        }
+        before.map(|last| wire::encode(&last).map_err(io::Error::other)).transpose()
+    }
+
+    /// Lets everyone know who the members are.
+    pub fn publish_roster(&self) -> Result<(), io::Error> {
+        let roster = Roster::read(&self.keyspace.view()).map_err(io::Error::other)?;
+        self.roster.send_replace(Arc::new(roster));
+        Ok(())
     }
 
     /// Tells watchers, the lease table and waiting readers.
@@ -136,6 +171,7 @@ impl Machine {
         self.keyspace.install_checkpoint(&files.dir.0, &files.checkpoint).map_err(io::Error::other)?;
         let view = self.keyspace.view();
         let revision = view.current_revision();
+        self.publish_roster()?;
         self.feed.change_events(|events| events.reset(revision));
         self.feed.publish(revision, view.position().map_or(0, |position| position.index));
         self.compacted.notify_one();

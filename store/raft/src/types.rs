@@ -16,6 +16,8 @@ pub struct MemberNode {
     pub name: String,
     /// Where its peers reach it.
     pub peer_urls: Vec<String>,
+    /// Was added as a voter: while it is a learner to Raft, because it has not caught up yet, it is one only to Raft.
+    pub is_voter_to_be: bool,
 }
 
 /// The commands of one log entry: all that were waiting when it was proposed, in order.

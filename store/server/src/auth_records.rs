@@ -33,11 +33,7 @@ fn permission(permission: &Permission) -> authpb::Permission {
         PermissionKind::Write => Type::Write,
         PermissionKind::ReadWrite => Type::Readwrite,
     };
-    authpb::Permission {
-        perm_type: kind.into(),
-        key: permission.key.clone(),
-        range_end: permission.range_end.clone(),
-    }
+    authpb::Permission { perm_type: kind.into(), key: permission.key.clone(), range_end: permission.range_end.clone() }
 }
 
 /// The changes that make an empty state what the records say; `None` if a record is malformed.

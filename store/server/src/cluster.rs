@@ -1,65 +1,48 @@
-//! The Cluster service, and how members make their client URLs known.
+//! The Cluster service (etcd `server/etcdserver/api/v3rpc/member.go`).
 
-use serde::{Deserialize, Serialize};
 use tonic::{Request, Response, Status};
 use xebec_proto::etcdserverpb::{self as pb, cluster_server::Cluster};
-use xebec_store_core::{Command, ReadView, Revision};
-use xebec_store_disk::View;
-use xebec_store_raft::{Member, MemberId};
+use xebec_store_core::Revision;
+use xebec_store_raft::{MemberId, MemberInfo, MembershipChange, MembershipRefusal, are_peer_urls};
 
 use crate::{
     auth::{Credentials, Demand, permit},
     context::Context,
-    status::{IntoStatus, unimplemented},
+    status::IntoStatus,
 };
 
-/// Prefix of the cluster records that hold what members say about themselves.
-const RECORD_PREFIX: &str = "member/";
+pub(crate) struct ClusterService(pub Context);
 
-/// What a member says about itself (etcd `membership.Attributes`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Attributes {
-    name: String,
-    client_urls: Vec<String>,
-}
-
-fn record_name(id: MemberId) -> String {
-    format!("{RECORD_PREFIX}{id:016x}")
-}
-
-/// The name and client URLs that a member has published.
-pub(crate) fn published(view: &View, id: MemberId) -> Result<Option<(String, Vec<String>)>, Status> {
-    let record = view.cluster_record(&record_name(id)).map_err(IntoStatus::into_status)?;
-    let attributes: Option<Attributes> = record.and_then(|record| serde_json::from_slice(&record).ok());
-    Ok(attributes.map(|known| (known.name, known.client_urls)))
-}
-
-/// Publishes this member's name and client URLs, as often as it takes.
-pub(crate) async fn publish(member: Member, name: String, client_urls: Vec<String>) {
-    let attributes = Attributes { name, client_urls };
-    let Ok(value) = serde_json::to_vec(&attributes) else {
-        return;
-    };
-    let stopped = member.stopped().clone();
-    while !stopped.is_cancelled() {
-        let known = match member.linearizable().await {
-            Ok(()) => member.keyspace().view().cluster_record(&record_name(member.id())).ok().flatten(),
-            Err(error) => {
-                tracing::debug!(%error, "cannot publish this member yet");
-                continue;
-            }
-        };
-        if known.is_some_and(|known| known == value) {
-            return;
-        }
-        let command = Command::SetClusterRecord { name: record_name(member.id()), value: Some(value.clone().into()) };
-        if let Err(error) = member.propose(command).await {
-            tracing::debug!(%error, "cannot publish this member yet");
-        }
+fn member(info: &MemberInfo) -> pb::Member {
+    pb::Member {
+        id: info.id,
+        // As in etcd, a member that has not started has no name.
+        name: info.name.clone(),
+        peer_ur_ls: info.peer_urls.clone(),
+        client_ur_ls: info.client_urls.clone(),
+        is_learner: info.is_learner,
     }
 }
 
-pub(crate) struct ClusterService(pub Context);
+impl ClusterService {
+    fn members(&self) -> Vec<pb::Member> {
+        self.0.member.roster().members().iter().map(member).collect()
+    }
+
+    fn header(&self) -> Option<pb::ResponseHeader> {
+        Some(self.0.header(Revision(0)))
+    }
+
+    /// Makes a change; the members are listed as they are then.
+    async fn change(&self, change: MembershipChange) -> Result<MemberId, Status> {
+        let outcome = self.0.member.change_membership(change).await.map_err(IntoStatus::into_status)?;
+        outcome.map_err(IntoStatus::into_status)
+    }
+}
+
+fn check_urls(urls: &[String]) -> Result<(), Status> {
+    if are_peer_urls(urls) { Ok(()) } else { Err(MembershipRefusal::BadUrls.into_status()) }
+}
 
 #[tonic::async_trait]
 impl Cluster for ClusterService {
@@ -69,15 +52,7 @@ impl Cluster for ClusterService {
     ) -> Result<Response<pb::MemberListResponse>, Status> {
         let (view, caller) = self.0.view_as(&Credentials::of(&request), !request.get_ref().linearizable).await?;
         permit(&view, &caller, Demand::Known)?;
-        let mut members = Vec::new();
-        for (id, node, is_learner) in self.0.member.status().members {
-            let record = view.cluster_record(&record_name(id)).map_err(IntoStatus::into_status)?;
-            let attributes: Option<Attributes> = record.and_then(|record| serde_json::from_slice(&record).ok());
-            // As in etcd, a member that has not started has no name.
-            let (name, client_urls) = attributes.map(|known| (known.name, known.client_urls)).unwrap_or_default();
-            members.push(pb::Member { id, name, peer_ur_ls: node.peer_urls, client_ur_ls: client_urls, is_learner });
-        }
-        Ok(Response::new(pb::MemberListResponse { header: Some(self.0.header(Revision(0))), members }))
+        Ok(Response::new(pb::MemberListResponse { header: self.header(), members: self.members() }))
     }
 
     async fn member_add(
@@ -85,7 +60,12 @@ impl Cluster for ClusterService {
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
         self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
-        Err(unimplemented("MemberAdd"))
+        let pb::MemberAddRequest { peer_ur_ls: peer_urls, is_learner } = request.into_inner();
+        check_urls(&peer_urls)?;
+        let id = self.change(MembershipChange::Add { peer_urls, is_learner }).await?;
+        let members = self.members();
+        let added = members.iter().find(|member| member.id == id).cloned();
+        Ok(Response::new(pb::MemberAddResponse { header: self.header(), member: added, members }))
     }
 
     async fn member_remove(
@@ -93,7 +73,8 @@ impl Cluster for ClusterService {
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
         self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
-        Err(unimplemented("MemberRemove"))
+        self.change(MembershipChange::Remove(request.get_ref().id)).await?;
+        Ok(Response::new(pb::MemberRemoveResponse { header: self.header(), members: self.members() }))
     }
 
     async fn member_update(
@@ -101,7 +82,10 @@ impl Cluster for ClusterService {
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
         self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
-        Err(unimplemented("MemberUpdate"))
+        let pb::MemberUpdateRequest { id, peer_ur_ls: peer_urls } = request.into_inner();
+        check_urls(&peer_urls)?;
+        self.change(MembershipChange::Update { id, peer_urls }).await?;
+        Ok(Response::new(pb::MemberUpdateResponse { header: self.header(), members: self.members() }))
     }
 
     async fn member_promote(
@@ -109,6 +93,7 @@ impl Cluster for ClusterService {
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
         self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
-        Err(unimplemented("MemberPromote"))
+        self.change(MembershipChange::Promote(request.get_ref().id)).await?;
+        Ok(Response::new(pb::MemberPromoteResponse { header: self.header(), members: self.members() }))
     }
 }

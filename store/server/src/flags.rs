@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use crate::auth::{BCRYPT_COST_DEFAULT, TOKEN_TTL_SECONDS_DEFAULT};
+use crate::{
+    auth::{BCRYPT_COST_DEFAULT, TOKEN_TTL_SECONDS_DEFAULT},
+    initial::MembershipFlags,
+};
 
 /// Bytes a client's request may have (etcd `--max-request-bytes`).
 pub const MAX_REQUEST_BYTES_DEFAULT: usize = 1536 * 1024;
@@ -46,6 +49,8 @@ pub struct Flags {
     /// Distinguishes clusters of equal members.
     #[arg(long, default_value = "etcd-cluster", env = "ETCD_INITIAL_CLUSTER_TOKEN")]
     pub initial_cluster_token: String,
+    #[command(flatten)]
+    pub membership: MembershipFlags,
     /// Milliseconds between a leader's heartbeats.
     #[arg(long, default_value_t = xebec_store_raft::HEARTBEAT_MILLIS_DEFAULT, env = "ETCD_HEARTBEAT_INTERVAL")]
     pub heartbeat_interval: u64,

@@ -18,7 +18,7 @@ use crate::{
     auth::{Credentials, Demand, permit},
     context::{Context, blocking},
     convert,
-    status::{IntoStatus, unimplemented},
+    status::{self, IntoStatus, unimplemented},
 };
 
 /// Keys in the first chunk of a RangeStream; chunks double from there (as etcd's).
@@ -57,6 +57,9 @@ impl Kv for KvService {
         let credentials = Credentials::of(&request);
         let request = request.into_inner();
         let serializable = request.serializable;
+        if !serializable && self.0.member.is_learner() {
+            return Err(status::not_for_learners());
+        }
         let range = convert::range(request)?;
         validate::range(&range).map_err(IntoStatus::into_status)?;
         let (view, caller) = self.0.view_as(&credentials, serializable).await?;

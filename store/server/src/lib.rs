@@ -11,7 +11,9 @@ mod context;
 mod convert;
 mod flags;
 mod http;
+mod initial;
 mod kv;
+mod learner;
 mod lease;
 mod listen;
 mod maintenance;
@@ -23,5 +25,6 @@ mod status;
 mod watch;
 
 pub use flags::{Flags, MAX_REQUEST_BYTES_DEFAULT, MAX_TXN_OPS_DEFAULT};
+pub use initial::{DiscoveryFlags, MembershipFlags};
 pub use operate::{OperateError, StoreCommand, command};
 pub use run::{Error, run};

@@ -1,6 +1,6 @@
 //! From flags to a running member.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use rustls::ServerConfig;
@@ -16,16 +16,17 @@ use xebec_proto::{
     v3electionpb::election_server::ElectionServer,
     v3lockpb::lock_server::LockServer,
 };
-use xebec_store_raft::{Dialer, Member, MemberConfig, PeerService, PeerTransport, StartError, start, transport};
+use xebec_store_raft::{Dialer, Member, PeerService, PeerTransport, StartError, start, transport};
 
 use crate::{
     Flags,
     auth::{self, AuthService, Authenticator},
-    cluster::{self, ClusterService},
+    cluster::ClusterService,
     concurrency::{ElectionService, LockService},
     context::{Context, Limits},
-    http,
+    http, initial,
     kv::KvService,
+    learner,
     lease::LeaseService,
     listen::{self, Endpoint},
     maintenance::{HealthService, MaintenanceService},
@@ -84,7 +85,7 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<(), Error> {
     let authenticator = Arc::new(Authenticator::new(&flags)?);
     // Ports first: a member that cannot serve should not stand for election.
     let client_ports = bind(&client_endpoints, client_tls.as_ref()).await?;
-    let member = start(member_config(&flags)?).await?;
+    let member = start(initial::member_config(&flags, dialer(&flags)?)?).await?;
     let served = serve(&flags, &member, authenticator, client_ports, &peer_endpoints, peer_tls.as_ref(), &stop).await;
     if served.is_ok() {
         tokio::select! {
@@ -137,11 +138,11 @@ async fn serve(
         let until = member.stopped().clone();
         tokio::spawn(listen::serve(listener, tls, router.clone(), until));
     }
-    let published = cluster::publish(member.clone(), flags.name.clone(), flags.advertise_client_urls.clone());
+    let (published, name, urls) = (member.clone(), flags.name.clone(), flags.advertise_client_urls.clone());
     let stop = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
-            () = published => {}
+            () = published.publish(&name, &urls) => {}
             () = stop.cancelled() => {}
         }
     });
@@ -171,6 +172,7 @@ fn client_router(context: &Context) -> Router {
         .add_service(ElectionServer::new(ElectionService(context.clone())))
         .add_service(HealthServer::new(HealthService(context.clone())))
         .into_axum_router()
+        .layer(axum::middleware::from_fn_with_state(context.member.clone(), learner::refuse))
         .merge(http::routes(context.clone()))
 }
 
@@ -220,50 +222,6 @@ fn server_tls(
     }
 }
 
-fn member_config(flags: &Flags) -> Result<MemberConfig, Error> {
-    let initial_cluster = match &flags.initial_cluster {
-        Some(text) => parse_cluster(text)?,
-        None => BTreeMap::from([(flags.name.clone(), flags.initial_advertise_peer_urls.clone())]),
-    };
-    let mut own = initial_cluster
-        .get(&flags.name)
-        .cloned()
-        .ok_or_else(|| Error::Flag(format!("--initial-cluster does not name this member, {}", flags.name)))?;
-    let mut advertised = flags.initial_advertise_peer_urls.clone();
-    own.sort();
-    advertised.sort();
-    if own != advertised {
-        return Err(Error::Flag(format!(
-            "--initial-cluster has {} for {}, but --initial-advertise-peer-urls is {}",
-            own.join(","),
-            flags.name,
-            advertised.join(",")
-        )));
-    }
-    Ok(MemberConfig {
-        name: flags.name.clone(),
-        data_dir: flags.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", flags.name))),
-        initial_cluster,
-        is_new_cluster: flags.initial_cluster_state == "new",
-        token: flags.initial_cluster_token.clone(),
-        heartbeat_millis: flags.heartbeat_interval,
-        election_millis: flags.election_timeout,
-        dialer: dialer(flags)?,
-    })
-}
-
-/// Reads `name=url,name=url`; a name may come several times.
-pub(crate) fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, Error> {
-    let mut cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (name, url) =
-            part.split_once('=').ok_or_else(|| Error::Flag(format!("--initial-cluster: {part} is not name=URL")))?;
-        Endpoint::parse(url)?;
-        cluster.entry(name.to_owned()).or_default().push(url.to_owned());
-    }
-    Ok(cluster)
-}
-
 /// Opens channels to peers, with this member's peer certificate where the URL asks for TLS.
 fn dialer(flags: &Flags) -> Result<Dialer, Error> {
     let connector = match &flags.peer_trusted_ca_file {
@@ -287,19 +245,4 @@ fn dialer(flags: &Flags) -> Result<Dialer, Error> {
             .initial_connection_window_size(PEER_WINDOW_BYTES);
         Ok(transport(endpoint.connect_with_connector_lazy(connector.clone())))
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cluster_is_read_as_etcd_writes_it() {
-        let cluster = parse_cluster("a=http://1.2.3.4:1,b=http://h:2,a=http://1.2.3.4:3").unwrap();
-        assert_eq!(cluster["a"], ["http://1.2.3.4:1", "http://1.2.3.4:3"]);
-        assert_eq!(cluster["b"], ["http://h:2"]);
-        for wrong in ["a", "a=h:1", "a=http://h"] {
-            assert!(parse_cluster(wrong).is_err(), "{wrong}");
-        }
-    }
 }

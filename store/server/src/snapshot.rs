@@ -17,7 +17,7 @@ use xebec_store_snapshot::{
 };
 
 use crate::{
-    auth_records, cluster,
+    auth_records,
     context::Context,
     maintenance::{CLUSTER_VERSION, STORAGE_VERSION},
     status::IntoStatus,
@@ -157,11 +157,14 @@ fn contents(context: &Context, view: &Arc<View>) -> Result<Contents, Status> {
         seconds.clamp(1, lease.ttl_seconds.max(1))
     };
     let leases = view.leases().map_err(IntoStatus::into_status)?;
-    let mut members = Vec::new();
-    for (id, node, is_learner) in context.member.status().members {
-        let (name, client_urls) = cluster::published(view, id)?.unwrap_or_default();
-        members.push(MemberRecord { id, peer_urls: node.peer_urls, is_learner, name, client_urls });
-    }
+    let roster = context.member.roster();
+    let members = roster.members().iter().cloned().map(|member| MemberRecord {
+        id: member.id,
+        peer_urls: member.peer_urls,
+        is_learner: member.is_learner,
+        name: member.name,
+        client_urls: member.client_urls,
+    });
     Ok(Contents {
         consistent_index: position.map_or(0, |position| position.index),
         term: position.map_or(0, |position| position.term),
@@ -183,8 +186,8 @@ fn contents(context: &Context, view: &Arc<View>) -> Result<Contents, Status> {
             .into_iter()
             .map(|alarm| AlarmRecord { member: alarm.member, alarm: alarm_number(alarm.kind) })
             .collect(),
-        members,
-        removed: Vec::new(),
+        members: members.collect(),
+        removed: roster.removed().collect(),
         auth: auth_records::records(view.auth()),
     })
 }

@@ -4,7 +4,7 @@
 use tonic::{Code, Status};
 use xebec_store_core::{RequestError, ViewError, auth::AuthError};
 use xebec_store_disk::DiskError;
-use xebec_store_raft::RequestFailure;
+use xebec_store_raft::{MembershipRefusal, RequestFailure};
 
 /// A failed request as a gRPC status.
 pub(crate) trait IntoStatus {
@@ -77,6 +77,23 @@ impl IntoStatus for RequestFailure {
     }
 }
 
+impl IntoStatus for MembershipRefusal {
+    fn into_status(self) -> Status {
+        let code = match self {
+            Self::BadUrls => Code::InvalidArgument,
+            Self::NotFound => Code::NotFound,
+            Self::Unhealthy => Code::Unavailable,
+            Self::MemberExists
+            | Self::PeerUrlExists
+            | Self::NotEnoughStarted
+            | Self::NotLearner
+            | Self::LearnerNotReady
+            | Self::TooManyLearners => Code::FailedPrecondition,
+        };
+        Status::new(code, self.to_string())
+    }
+}
+
 impl IntoStatus for ViewError {
     fn into_status(self) -> Status {
         tracing::error!(error = %self, cause = %self.0, "the keyspace cannot be read");
@@ -110,6 +127,11 @@ pub(crate) fn no_leader() -> Status {
 /// `ErrGRPCNotLeader`.
 pub(crate) fn not_leader() -> Status {
     Status::failed_precondition("etcdserver: not leader")
+}
+
+/// `ErrGRPCNotSupportedForLearner`.
+pub(crate) fn not_for_learners() -> Status {
+    Status::failed_precondition("etcdserver: rpc not supported for learner")
 }
 
 /// `ErrGRPCStopped`.

@@ -11,7 +11,7 @@ use xebec_store_raft::{Seed, SeedRevisions};
 use xebec_store_snapshot::{Contents, Database, SnapshotError, SnapshotFile, check, contents_of, read_versions};
 
 use super::OperateError;
-use crate::{auth_records, run::parse_cluster};
+use crate::{auth_records, initial::parse_cluster};
 
 /// `xebec store snapshot restore`; etcdutl's flags.
 #[derive(Debug, Clone, Args)]

@@ -23,7 +23,13 @@ fn render(status: &Status, write_out: WriteOut) -> String {
         .to_string(),
         WriteOut::Simple => format!("{hash:x}, {revision}, {total_keys}, {}, {version}", size(*total_bytes)),
         WriteOut::Table => {
-            let cells = [format!("{hash:x}"), revision.to_string(), total_keys.to_string(), size(*total_bytes), version.clone()];
+            let cells = [
+                format!("{hash:x}"),
+                revision.to_string(),
+                total_keys.to_string(),
+                size(*total_bytes),
+                version.clone(),
+            ];
             table(&["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE", "VERSION"], &cells)
         }
     }
@@ -61,7 +67,10 @@ mod tests {
             Status { hash: 0xfe01_cf57, revision: 10, total_keys: 7, total_bytes: 2_100_000, version: String::new() };
         assert_eq!(render(&status, WriteOut::Simple), "fe01cf57, 10, 7, 2.1 MB, ");
         let table = render(&status, WriteOut::Table);
-        assert!(table.starts_with("+----------+----------+------------+------------+---------+\n|     HASH |"), "{table}");
+        assert!(
+            table.starts_with("+----------+----------+------------+------------+---------+\n|     HASH |"),
+            "{table}"
+        );
         assert!(table.contains("| fe01cf57 |       10 |          7 |     2.1 MB |         |"), "{table}");
         assert_eq!(size(999), "999 B");
         assert_eq!(size(25_000), "25 kB");
