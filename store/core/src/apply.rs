@@ -72,7 +72,7 @@ fn evaluate(evaluation: &mut Evaluation<'_>, command: &Command) -> Evaluated<Res
         return Ok(Err(refusal.into()));
     }
     Ok(Ok(match command {
-        Command::Put(put) => Response::Put(accepted!(evaluation.put(put))),
+        Command::Put(put) => Response::Put(accepted!(evaluation.put_alone(put))),
         Command::DeleteRange(delete) => Response::DeleteRange(accepted!(evaluation.delete_range(delete))),
         Command::Txn(txn) => Response::Txn(accepted!(evaluation.txn(txn))),
         Command::Compact { revision } => match compact(evaluation, *revision) {

@@ -5,7 +5,8 @@ use bytes::Bytes;
 
 use crate::auth::AuthState;
 use crate::{
-    Alarm, Applied, ClusterTime, Event, KeyRange, KeyValue, Lease, LeaseId, ReadView, Revision, ViewError, Visit, Write,
+    Alarm, Applied, ClusterTime, Event, EventKind, KeyRange, KeyValue, Lease, LeaseId, ReadView, Revision, ViewError,
+    Visit, Write,
 };
 
 /// A keyspace in memory that keeps everything: the simplest thing that can commit what was applied. For tests of
@@ -28,7 +29,7 @@ impl Default for MemoryStore {
     fn default() -> Self {
         MemoryStore {
             revision: Revision::EMPTY,
-            compacted: Revision(0),
+            compacted: Revision::NEVER_COMPACTED,
             cluster_time: ClusterTime(0),
             keys: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -60,6 +61,15 @@ impl MemoryStore {
             let mut kept: Vec<Event> = events.iter().filter(|event| range.contains(&event.kv.key)).cloned().collect();
             if revision.previous() < self.compacted {
                 kept.iter_mut().for_each(|event| event.prev_kv = None);
+            }
+            if *revision == self.compacted {
+                // A put that the same command undid is gone with what compaction took.
+                let all = kept.clone();
+                let mut index = 0;
+                kept.retain(|event| {
+                    index += 1;
+                    event.kind == EventKind::Delete || all[index..].iter().all(|later| later.kv.key != event.kv.key)
+                });
             }
             if !kept.is_empty() {
                 found.push((*revision, kept));

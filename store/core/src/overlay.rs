@@ -72,9 +72,10 @@ impl<'v> Overlay<'v> {
         }
     }
 
-    /// Whether `key` was written at `revision` already.
-    pub(crate) fn is_written_at(&self, key: &[u8], revision: Revision) -> bool {
-        self.keys.get(key).and_then(|versions| versions.last()).is_some_and(|(at, _)| *at == revision)
+    /// Whether `key` was put at `revision` already.
+    pub(crate) fn is_put_at(&self, key: &[u8], revision: Revision) -> bool {
+        let versions = self.keys.get(key).map_or(&[][..], Vec::as_slice);
+        versions.iter().rev().take_while(|(at, _)| *at == revision).any(|(_, kv)| kv.is_some())
     }
 
     fn alarms_mut(&mut self) -> &mut BTreeSet<Alarm> {

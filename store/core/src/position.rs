@@ -10,6 +10,10 @@ impl Revision {
     /// What an empty store reports (etcd's `mvcc` starts at 1, so that 0 can mean "the present" in requests).
     pub const EMPTY: Revision = Revision(1);
 
+    /// The compacted revision of a store that was never compacted: below 0, so that a compaction at 0 is still news, as
+    /// in etcd (`mvcc.NewStore`).
+    pub const NEVER_COMPACTED: Revision = Revision(-1);
+
     /// The revision after this one.
     pub const fn next(self) -> Revision {
         Revision(self.0 + 1)

@@ -61,6 +61,22 @@ impl<'v> Evaluation<'v> {
         self.writes.push(write);
     }
 
+    /// A deletion whose event tells of the version before the command, as etcd reads it, even if the command itself
+    /// has put the key meanwhile.
+    fn record_delete(&mut self, prev: KeyValue) -> Result<(), ViewError> {
+        let was_put_here = prev.mod_revision == self.revision;
+        let key = prev.key.clone();
+        let sub = self.take_sub();
+        self.record(Write::Delete { revision: self.revision, sub, prev });
+        if was_put_here {
+            let before = self.before.get(&key, self.before.current_revision())?;
+            if let Some(event) = self.events.last_mut() {
+                event.prev_kv = before;
+            }
+        }
+        Ok(())
+    }
+
     fn current(&self, key: &[u8]) -> Result<Option<KeyValue>, ViewError> {
         self.overlay.get(key, self.overlay.current_revision())
     }
@@ -69,6 +85,15 @@ impl<'v> Evaluation<'v> {
         let sub = self.next_sub;
         self.next_sub += 1;
         sub
+    }
+
+    /// A put that is a command of its own. There etcd looks for the lease first (`txn.Put`), in a transaction for the
+    /// key (`txn.checkPut`).
+    pub(crate) fn put_alone(&mut self, put: &Put) -> Evaluated<PutResponse> {
+        if !put.lease.is_none() && self.overlay.lease(put.lease)?.is_none() {
+            return Ok(Err(RequestError::LeaseNotFound));
+        }
+        self.put(put)
     }
 
     pub(crate) fn put(&mut self, put: &Put) -> Evaluated<PutResponse> {
@@ -80,8 +105,8 @@ impl<'v> Evaluation<'v> {
             return Ok(Err(RequestError::LeaseNotFound));
         }
         // Validation refuses such transactions before they are proposed; should one come through, every member
-        // refuses it here alike, since a key has at most one version per revision.
-        if self.overlay.is_written_at(&put.key, self.revision) {
+        // refuses it here alike, since a key has at most one version per revision. (It may be deleted before or after.)
+        if self.overlay.is_put_at(&put.key, self.revision) {
             return Ok(Err(RequestError::DuplicateKey));
         }
         let kept = prev.as_ref();
@@ -105,13 +130,9 @@ impl<'v> Evaluation<'v> {
             found.push(kv);
             ControlFlow::Continue(())
         })?;
-        if found.iter().any(|kv| self.overlay.is_written_at(&kv.key, self.revision)) {
-            return Ok(Err(RequestError::DuplicateKey));
-        }
         let deleted = i64::try_from(found.len()).unwrap_or(i64::MAX);
         for prev in &found {
-            let sub = self.take_sub();
-            self.record(Write::Delete { revision: self.revision, sub, prev: prev.clone() });
+            self.record_delete(prev.clone())?;
         }
         let prev_kvs = if delete.prev_kv { found } else { Vec::new() };
         Ok(Ok(DeleteRangeResponse { revision: self.overlay.current_revision(), deleted, prev_kvs }))
@@ -121,8 +142,7 @@ impl<'v> Evaluation<'v> {
     pub(crate) fn delete_keys_of(&mut self, lease: LeaseId) -> Result<(), ViewError> {
         for key in self.overlay.lease_keys(lease)? {
             if let Some(prev) = self.current(&key)? {
-                let sub = self.take_sub();
-                self.record(Write::Delete { revision: self.revision, sub, prev });
+                self.record_delete(prev)?;
             }
         }
         Ok(())
@@ -151,9 +171,13 @@ impl<'v> Evaluation<'v> {
     fn op(&mut self, op: &Op) -> Evaluated<OpResponse> {
         Ok(Ok(match op {
             Op::Range(range) => {
-                // A revision is judged by the state before the transaction (etcd `txn.checkRange`).
+                // A revision is judged by the state before the transaction, and here a negative one is not the present
+                // (etcd `txn.checkRange`).
                 if range.revision > self.before.current_revision() {
                     return Ok(Err(RequestError::FutureRevision));
+                }
+                if range.revision.0 != 0 && range.revision < self.before.compacted_revision() {
+                    return Ok(Err(RequestError::Compacted));
                 }
                 OpResponse::Range(accepted!(evaluate_range(&self.overlay, range)))
             }

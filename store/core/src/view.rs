@@ -46,7 +46,7 @@ pub trait ReadView {
     /// The revision of the present.
     fn current_revision(&self) -> Revision;
 
-    /// The lowest readable revision; 0 if nothing was ever compacted.
+    /// The lowest readable revision; [`Revision::NEVER_COMPACTED`] if nothing was ever compacted.
     fn compacted_revision(&self) -> Revision;
 
     /// The version of `key` that was true at `at`.

@@ -1,5 +1,3 @@
-use std::collections::VecDeque;
-
 use crate::{Event, EventKind, EventLog, KeyRange, Revision, RevisionEvents};
 
 /// What a watcher asked for (etcd `WatchCreateRequest`).
@@ -15,19 +13,15 @@ pub struct WatchSpec {
     pub no_delete: bool,
     /// Deliver the version before each change.
     pub prev_kv: bool,
-    /// Split what is too large for one response, even within a revision.
-    pub fragment: bool,
 }
 
 /// One response's worth of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Everything up to this revision was delivered once the last fragment is: the response header's revision.
+    /// Everything up to this revision is delivered with this: the response header's revision.
     pub revision: Revision,
     /// The events, in order; never empty.
     pub events: Vec<Event>,
-    /// More fragments of the same response follow.
-    pub fragment: bool,
 }
 
 /// What a watcher has to do next.
@@ -68,7 +62,6 @@ pub struct WatchCursor {
     next: Revision,
     /// Not polled yet.
     is_new: bool,
-    fragments: VecDeque<Delivery>,
 }
 
 impl WatchCursor {
@@ -76,7 +69,7 @@ impl WatchCursor {
     pub fn new(spec: WatchSpec, current: Revision) -> WatchCursor {
         let asked = spec.start_revision;
         let (start, next) = if asked.0 <= 0 { (current, current.next()) } else { (asked, asked) };
-        WatchCursor { spec, start, next, is_new: true, fragments: VecDeque::new() }
+        WatchCursor { spec, start, next, is_new: true }
     }
 
     /// What was asked for.
@@ -90,14 +83,11 @@ impl WatchCursor {
     }
 
     /// Says what to do next. `compacted` is the store's lowest readable revision; a response holds about
-    /// `response_bytes_max` bytes, more only if one revision does and no fragments were asked for.
+    /// `response_bytes_max` bytes, more only if one revision does.
     ///
     /// A watch that starts below `compacted` is refused, as in etcd; once it has begun, what is still in memory is
     /// delivered even if it was compacted meanwhile: nothing is missing then.
     pub fn poll(&mut self, log: &EventLog, compacted: Revision, response_bytes_max: usize) -> WatchStep {
-        if let Some(fragment) = self.fragments.pop_front() {
-            return WatchStep::Deliver(fragment);
-        }
         let current = log.current_revision();
         let is_new = std::mem::replace(&mut self.is_new, false);
         if is_new && self.next < compacted {
@@ -126,7 +116,6 @@ impl WatchCursor {
         &mut self,
         events: impl IntoIterator<Item = &'e RevisionEvents>,
         through: Revision,
-        response_bytes_max: usize,
     ) -> Option<Delivery> {
         let mut kept = Vec::new();
         for entry in events {
@@ -135,7 +124,7 @@ impl WatchCursor {
             }
         }
         self.next = self.next.max(through.next());
-        self.deliver(kept, response_bytes_max)
+        self.deliver(kept)
     }
 
     fn idle(&self, current: Revision) -> WatchStep {
@@ -161,7 +150,7 @@ impl WatchCursor {
             bytes += added;
             self.next = entry.revision.next();
         }
-        self.deliver(kept, response_bytes_max)
+        self.deliver(kept)
     }
 
     /// The event as this watcher gets it, if it does.
@@ -177,26 +166,7 @@ impl WatchCursor {
         Some(Event { kind: event.kind, kv: event.kv.clone(), prev_kv })
     }
 
-    fn deliver(&mut self, events: Vec<Event>, response_bytes_max: usize) -> Option<Delivery> {
-        if events.is_empty() {
-            return None;
-        }
-        let revision = self.next.previous();
-        if !self.spec.fragment {
-            return Some(Delivery { revision, events, fragment: false });
-        }
-        let mut part = Vec::new();
-        let mut bytes = 0;
-        for event in events {
-            let weight = event.weight_bytes();
-            if !part.is_empty() && bytes + weight > response_bytes_max {
-                self.fragments.push_back(Delivery { revision, events: std::mem::take(&mut part), fragment: true });
-                bytes = 0;
-            }
-            bytes += weight;
-            part.push(event);
-        }
-        self.fragments.push_back(Delivery { revision, events: part, fragment: false });
-        self.fragments.pop_front()
+    fn deliver(&mut self, events: Vec<Event>) -> Option<Delivery> {
+        (!events.is_empty()).then(|| Delivery { revision: self.next.previous(), events })
     }
 }

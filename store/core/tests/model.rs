@@ -1,6 +1,7 @@
 //! `apply` against a model that is as simple as can be: the whole state copied for every revision.
 #![allow(clippy::unwrap_used, reason = "a test; clippy exempts only functions marked as such")]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -17,11 +18,13 @@ type State = BTreeMap<Bytes, KeyValue>;
 struct Model {
     states: Vec<State>,
     leases: Vec<LeaseId>,
+    /// Whether the command that runs has changed a key, be it back again.
+    changed: Cell<bool>,
 }
 
 impl Model {
     fn new() -> Model {
-        Model { states: vec![State::new()], leases: Vec::new() }
+        Model { states: vec![State::new()], leases: Vec::new(), changed: Cell::new(false) }
     }
 
     fn revision(&self) -> Revision {
@@ -41,10 +44,11 @@ impl Model {
         let before = self.now().clone();
         let next = self.revision().next();
         let mut state = before.clone();
+        self.changed.set(false);
         let accepted = match command {
             Command::Put(put) => self.put(&mut state, put, next),
             Command::DeleteRange(delete) => {
-                state.retain(|key, _| !delete.range.contains(key));
+                self.retain(&mut state, |kv| !delete.range.contains(&kv.key));
                 true
             }
             Command::Txn(txn) => self.txn(&before, &mut state, txn, next),
@@ -57,16 +61,22 @@ impl Model {
             }
             Command::LeaseRevoke(revoke) => {
                 let exists = revoke.ids.iter().any(|id| self.leases.contains(id));
-                state.retain(|_, kv| kv.lease.is_none() || !revoke.ids.contains(&kv.lease));
+                self.retain(&mut state, |kv| kv.lease.is_none() || !revoke.ids.contains(&kv.lease));
                 self.leases.retain(|id| !revoke.ids.contains(id));
                 exists
             }
             _ => unreachable!("not generated"),
         };
-        if accepted && state != before {
+        if accepted && self.changed.get() {
             self.states.push(state);
         }
         accepted
+    }
+
+    fn retain(&self, state: &mut State, keep: impl Fn(&KeyValue) -> bool) {
+        let keys = state.len();
+        state.retain(|_, kv| keep(kv));
+        self.changed.set(self.changed.get() || state.len() < keys);
     }
 
     fn put(&self, state: &mut State, put: &Put, revision: Revision) -> bool {
@@ -87,6 +97,7 @@ impl Model {
             kv.lease = put.lease;
         }
         state.insert(put.key.clone(), kv);
+        self.changed.set(true);
         true
     }
 
@@ -109,7 +120,7 @@ impl Model {
         ops.iter().all(|op| match op {
             Op::Put(put) => self.put(state, put, revision),
             Op::DeleteRange(delete) => {
-                state.retain(|key, _| !delete.range.contains(key));
+                self.retain(state, |kv| !delete.range.contains(&kv.key));
                 true
             }
             Op::Txn(txn) => self.txn(before, state, txn, revision),
@@ -219,7 +230,9 @@ proptest! {
             let deletions = applied.events.iter().filter(|event| event.kind == EventKind::Delete).count();
             for event in &applied.events {
                 prop_assert_eq!(event.kv.mod_revision, model.revision());
-                prop_assert_eq!(event.prev_kv.as_ref(), before.get(&event.kv.key));
+                let is_new = event.kind == EventKind::Put && event.kv.version == 1;
+                let expected = if is_new { None } else { before.get(&event.kv.key) };
+                prop_assert_eq!(event.prev_kv.as_ref(), expected);
                 match event.kind {
                     EventKind::Put => replayed.insert(event.kv.key.clone(), event.kv.clone()),
                     EventKind::Delete => replayed.remove(&event.kv.key),

@@ -347,7 +347,13 @@ fn validation_refuses_what_etcd_refuses() {
         (then(vec![del(span("a", "c")), Op::Put(put("b", ""))]), Err(RequestError::DuplicateKey)),
         (then(vec![Op::Put(put("b", "")), del(span("a", "c"))]), Err(RequestError::DuplicateKey)),
         (then(vec![Op::Put(put("c", "")), del(span("a", "c"))]), Ok(())),
-        (then(vec![del(span("a", "\0")), Op::Put(put("z", ""))]), Err(RequestError::DuplicateKey)),
+        // etcd's interval of a deletion "from key" is empty, and it looks at no deletion in a later nested transaction.
+        (then(vec![del(span("a", "\0")), Op::Put(put("z", ""))]), Ok(())),
+        (then(vec![either(puts(&["a"]), vec![]), either(vec![del(key("a"))], vec![])]), Ok(())),
+        (
+            then(vec![either(vec![del(key("a"))], vec![]), either(puts(&["a"]), vec![])]),
+            Err(RequestError::DuplicateKey),
+        ),
         (then(vec![del(span("a", "c")), del(key("b"))]), Ok(())),
         (then(vec![either(puts(&["a"]), puts(&["a"]))]), Ok(())),
         (then(vec![either(puts(&["a"]), vec![del(key("a"))])]), Ok(())),

@@ -28,7 +28,6 @@ fn spec(start: i64) -> WatchSpec {
         no_put: false,
         no_delete: false,
         prev_kv: false,
-        fragment: false,
     }
 }
 
@@ -68,12 +67,12 @@ fn filters_leave_out_events_and_a_response_without_events_is_not_sent() {
     assert!(delivery.events[0].prev_kv.is_some());
     let mut deaf = WatchCursor::new(WatchSpec { no_delete: true, start_revision: Revision(1), ..narrow }, Revision(3));
     assert_eq!(deaf.poll(&log, Revision(0), LARGE), WatchStep::CatchUp { from: Revision(1), to: Revision(1) });
-    assert_eq!(deaf.catch_up(&[], Revision(1), LARGE), None);
+    assert_eq!(deaf.catch_up(&[], Revision(1)), None);
     assert_eq!(deaf.poll(&log, Revision(0), LARGE), WatchStep::Synced { revision: Revision(3) });
 }
 
 #[test]
-fn a_revision_is_split_only_if_fragments_were_asked_for() {
+fn a_revision_is_never_split_however_small_responses_are_to_be() {
     let mut log = log(10, 1);
     log.append_events(Revision(2), puts(2, &["a", "b", "c"]));
     log.append_events(Revision(3), puts(3, &["d"]));
@@ -81,15 +80,9 @@ fn a_revision_is_split_only_if_fragments_were_asked_for() {
     let mut whole = WatchCursor::new(spec(2), Revision(3));
     let mut sizes = Vec::new();
     while let WatchStep::Deliver(delivery) = whole.poll(&log, Revision(0), small) {
-        sizes.push((delivery.events.len(), delivery.fragment, delivery.revision.0));
+        sizes.push((delivery.events.len(), delivery.revision.0));
     }
-    assert_eq!(sizes, vec![(3, false, 2), (1, false, 3)]);
-    let mut split = WatchCursor::new(WatchSpec { fragment: true, ..spec(2) }, Revision(3));
-    let mut sizes = Vec::new();
-    while let WatchStep::Deliver(delivery) = split.poll(&log, Revision(0), small) {
-        sizes.push((delivery.events.len(), delivery.fragment, delivery.revision.0));
-    }
-    assert_eq!(sizes, vec![(1, true, 2), (1, true, 2), (1, false, 2), (1, false, 3)]);
+    assert_eq!(sizes, vec![(3, 2), (1, 3)]);
 }
 
 #[test]
@@ -148,12 +141,11 @@ proptest! {
         start in 0i64..12,
         revisions_max in 1usize..6,
         response_bytes_max in prop_oneof![Just(1usize), Just(300), Just(LARGE)],
-        fragment: bool,
         no_delete: bool,
     ) {
         let mut log = log(revisions_max, 1);
         let mut disk: Vec<RevisionEvents> = Vec::new();
-        let mut cursor = WatchCursor::new(WatchSpec { fragment, no_delete, ..spec(start) }, Revision(1));
+        let mut cursor = WatchCursor::new(WatchSpec { no_delete, ..spec(start) }, Revision(1));
         let mut delivered: Vec<Delivery> = Vec::new();
         let mut synced = Revision(0);
         // In the end everything is read, so that nothing can stay behind unnoticed.
@@ -184,7 +176,7 @@ proptest! {
                             let through = to.min(Revision(from.0 + revisions - 1));
                             let read: Vec<_> =
                                 disk.iter().filter(|entry| entry.revision >= from && entry.revision <= through).collect();
-                            delivered.extend(cursor.catch_up(read, through, response_bytes_max));
+                            delivered.extend(cursor.catch_up(read, through));
                         }
                         WatchStep::Future => {}
                         WatchStep::Compacted { .. } => prop_assert!(false, "nothing was compacted"),
@@ -213,8 +205,8 @@ proptest! {
             let [before, after] = pair else { unreachable!() };
             prop_assert!(!before.events.is_empty());
             let split = before.events.last().unwrap().kv.mod_revision == after.events[0].kv.mod_revision;
-            prop_assert!(!split || before.fragment, "a revision was split without a fragment mark");
-            prop_assert!(before.fragment || before.revision < after.revision);
+            prop_assert!(!split, "a revision was split");
+            prop_assert!(before.revision < after.revision);
         }
     }
 }

@@ -66,9 +66,7 @@ impl Keyspace {
             looked_at += 1;
             let change = encoding::parse_change(value).map_err(|Malformed| malformed())?;
             if range.contains(change.key) {
-                let event = event(&view, revision, &change)?;
-                gathered.bytes += event.weight_bytes();
-                gathered.open.push(event);
+                gathered.open_event(event(&view, revision, &change)?);
             }
             iterator.next();
         }
@@ -86,6 +84,13 @@ struct Gathered {
 }
 
 impl Gathered {
+    fn open_event(&mut self, event: Option<Event>) {
+        if let Some(event) = event {
+            self.bytes += event.weight_bytes();
+            self.open.push(event);
+        }
+    }
+
     fn close(&mut self, revision: Revision) {
         if !self.open.is_empty() {
             let events: Arc<[Event]> = std::mem::take(&mut self.open).into();
@@ -94,7 +99,9 @@ impl Gathered {
     }
 }
 
-fn event(view: &View, revision: Revision, change: &Change<'_>) -> Result<Event, DiskError> {
+/// `None` for a put at the compacted revision that the same command undid: compaction takes it, as in etcd, and so it is
+/// left out whether or not it is removed yet.
+fn event(view: &View, revision: Revision, change: &Change<'_>) -> Result<Option<Event>, DiskError> {
     let key = Bytes::copy_from_slice(change.key);
     let version = |mod_revision: Revision| -> Result<KeyValue, DiskError> {
         view.version(&key, mod_revision)?.ok_or_else(|| {
@@ -104,10 +111,19 @@ fn event(view: &View, revision: Revision, change: &Change<'_>) -> Result<Event, 
     };
     // etcd reads it at the revision before, which compaction may have taken.
     let has_prev = change.prev_mod.0 != 0 && revision.previous() >= view.compacted_revision();
-    let prev_kv = if has_prev { Some(version(change.prev_mod)?) } else { None };
+    let prev_kv = match has_prev {
+        false => None,
+        // The same command had put the key: what was there before the command is asked for.
+        true if change.prev_mod == revision => view.version_at(&key, revision.previous())?,
+        true => Some(version(change.prev_mod)?),
+    };
     let kv = match change.kind {
+        EventKind::Put if revision == view.compacted_revision() => {
+            let Some(kv) = view.version_at(&key, revision)? else { return Ok(None) };
+            kv
+        }
         EventKind::Put => version(revision)?,
         EventKind::Delete => KeyValue { key: key.clone(), mod_revision: revision, ..KeyValue::default() },
     };
-    Ok(Event { kind: change.kind, kv, prev_kv })
+    Ok(Some(Event { kind: change.kind, kv, prev_kv }))
 }

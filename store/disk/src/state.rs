@@ -35,7 +35,7 @@ impl State {
         State {
             position: None,
             revision: Revision::EMPTY,
-            compacted: Revision(0),
+            compacted: Revision::NEVER_COMPACTED,
             cluster_time: ClusterTime(0),
             alarms: Vec::new(),
             cluster_id,

@@ -100,7 +100,7 @@ impl View {
             .map_err(|_| self.database().malformed(Column::Current))
     }
 
-    fn version_at(&self, key: &[u8], at: Revision) -> Result<Option<KeyValue>, DiskError> {
+    pub(crate) fn version_at(&self, key: &[u8], at: Revision) -> Result<Option<KeyValue>, DiskError> {
         let living = self.living(key)?;
         if at >= self.state.revision || living.as_ref().is_some_and(|kv| kv.mod_revision <= at) {
             return Ok(living);

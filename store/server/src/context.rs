@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use prost::Message;
+use prost::length_delimiter_len;
 use tokio::time::Instant;
 use tonic::{Status, metadata::MetadataMap};
 use xebec_proto::etcdserverpb::ResponseHeader;
@@ -19,6 +19,9 @@ use crate::{
 
 /// Metadata with which a client refuses members that see no leader (etcd `rpctypes.MetadataRequireLeaderKey`).
 const REQUIRE_LEADER_KEY: &str = "hasleader";
+/// What etcd counts around a request that it replicates: the request's field number (1), and a header (3) with the
+/// request's number (1 + 9, sometimes 10).
+const REPLICATED_ENVELOPE_BYTES: usize = 14;
 /// How old a measurement of the keyspace's size may be when the quota is checked.
 const SIZE_AGE_MAX: Duration = Duration::from_secs(1);
 
@@ -76,9 +79,11 @@ impl Context {
         Ok(self.member.keyspace().view())
     }
 
-    /// Refuses a request that is too large to replicate.
-    pub fn check_size(&self, request: &impl Message) -> Result<(), Status> {
-        if request.encoded_len() > self.limits.request_bytes_max {
+    /// Refuses a request that is too large to replicate, `request_bytes` long. Called after validation and only for
+    /// what is replicated, as in etcd (`EtcdServer.processInternalRaftRequestOnce`).
+    pub fn check_size(&self, request_bytes: usize) -> Result<(), Status> {
+        let replicated = request_bytes + length_delimiter_len(request_bytes) + REPLICATED_ENVELOPE_BYTES;
+        if replicated > self.limits.request_bytes_max {
             return Err(status::request_too_large());
         }
         Ok(())

@@ -17,6 +17,7 @@ use xebec_store_core::{
 use crate::status::IntoStatus;
 
 pub(crate) fn range(request: pb::RangeRequest) -> Result<Range, Status> {
+    check_range(&request).map_err(IntoStatus::into_status)?;
     let invalid = |_| RequestError::InvalidSortOption.into_status();
     let sort_order = match range_request::SortOrder::try_from(request.sort_order).map_err(invalid)? {
         range_request::SortOrder::None => SortOrder::None,
@@ -60,9 +61,48 @@ pub(crate) fn delete_range(request: pb::DeleteRangeRequest) -> DeleteRange {
     DeleteRange { range: KeyRange::from_wire(request.key, request.range_end), prev_kv: request.prev_kv }
 }
 
+/// Checks a Txn in etcd's order (`v3rpc/key.go`, `checkTxnRequest`), so that of several faults the same one is named: how
+/// many operations, then the compares, then the operations one by one.
+pub(crate) fn check_txn(request: &pb::TxnRequest, ops_max: usize) -> Result<(), RequestError> {
+    let ops = request.compare.len().max(request.success.len()).max(request.failure.len());
+    let ops_left = ops_max.checked_sub(ops).ok_or(RequestError::TooManyOps)?;
+    if request.compare.iter().any(|compare| compare.key.is_empty()) {
+        return Err(RequestError::EmptyKey);
+    }
+    request.success.iter().chain(&request.failure).try_for_each(|op| match &op.request {
+        None => Err(RequestError::KeyNotFound),
+        Some(PbRequest::RequestRange(request)) => check_range(request),
+        Some(PbRequest::RequestPut(request)) => check_put(request),
+        Some(PbRequest::RequestDeleteRange(request)) if request.key.is_empty() => Err(RequestError::EmptyKey),
+        Some(PbRequest::RequestDeleteRange(_)) => Ok(()),
+        Some(PbRequest::RequestTxn(request)) => check_txn(request, ops_left),
+    })
+}
+
+fn check_range(request: &pb::RangeRequest) -> Result<(), RequestError> {
+    if request.key.is_empty() {
+        return Err(RequestError::EmptyKey);
+    }
+    let is_known = range_request::SortOrder::is_valid(request.sort_order)
+        && range_request::SortTarget::is_valid(request.sort_target);
+    if is_known { Ok(()) } else { Err(RequestError::InvalidSortOption) }
+}
+
+fn check_put(request: &pb::PutRequest) -> Result<(), RequestError> {
+    if request.key.is_empty() {
+        Err(RequestError::EmptyKey)
+    } else if request.ignore_value && !request.value.is_empty() {
+        Err(RequestError::ValueProvided)
+    } else if request.ignore_lease && request.lease != 0 {
+        Err(RequestError::LeaseProvided)
+    } else {
+        Ok(())
+    }
+}
+
 pub(crate) fn txn(request: pb::TxnRequest) -> Result<Txn, Status> {
     Ok(Txn {
-        compares: request.compare.into_iter().map(compare).collect::<Result<_, _>>()?,
+        compares: request.compare.into_iter().map(compare).collect(),
         success: request.success.into_iter().map(op).collect::<Result<_, _>>()?,
         failure: request.failure.into_iter().map(op).collect::<Result<_, _>>()?,
     })
@@ -78,17 +118,28 @@ fn op(request: pb::RequestOp) -> Result<Op, Status> {
     }
 }
 
-fn compare(request: pb::Compare) -> Result<Compare, Status> {
-    let unknown = |_| Status::invalid_argument("etcdserver: unknown compare");
-    let operator = match pb::compare::CompareResult::try_from(request.result).map_err(unknown)? {
+fn compare(request: pb::Compare) -> Compare {
+    let range = KeyRange::from_wire(request.key, request.range_end);
+    let target = pb::compare::CompareTarget::try_from(request.target);
+    let Ok(result) = pb::compare::CompareResult::try_from(request.result) else {
+        // etcd (`txn.compareKV`) lets an unknown relation hold; but a value is never compared with a missing key.
+        let least = if target == Ok(pb::compare::CompareTarget::Value) { 0 } else { -1 };
+        return Compare { range, operator: CompareOperator::Greater, target: CompareTarget::Version(least) };
+    };
+    let operator = match result {
         pb::compare::CompareResult::Equal => CompareOperator::Equal,
         pb::compare::CompareResult::Greater => CompareOperator::Greater,
         pb::compare::CompareResult::Less => CompareOperator::Less,
         pb::compare::CompareResult::NotEqual => CompareOperator::NotEqual,
     };
+    let Ok(target) = target else {
+        // And an unknown target is equal to everything.
+        let least = if result == pb::compare::CompareResult::Equal { -1 } else { i64::MAX };
+        return Compare { range, operator: CompareOperator::Greater, target: CompareTarget::Version(least) };
+    };
     // etcd reads the operand of the named target and takes an absent one for zero.
     let operand = request.target_union;
-    let target = match pb::compare::CompareTarget::try_from(request.target).map_err(unknown)? {
+    let target = match target {
         pb::compare::CompareTarget::Version => CompareTarget::Version(match operand {
             Some(TargetUnion::Version(version)) => version,
             _ => 0,
@@ -110,14 +161,13 @@ fn compare(request: pb::Compare) -> Result<Compare, Status> {
             _ => 0,
         })),
     };
-    Ok(Compare { range: KeyRange::from_wire(request.key, request.range_end), operator, target })
+    Compare { range, operator, target }
 }
 
 /// Whether a transaction reads without asking for the newest state (etcd `txn.IsTxnSerializable`).
 pub(crate) fn is_serializable(request: &pb::TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).all(|op| match &op.request {
         Some(PbRequest::RequestRange(range)) => range.serializable,
-        Some(PbRequest::RequestTxn(txn)) => is_serializable(txn),
         _ => false,
     })
 }

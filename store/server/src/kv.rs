@@ -4,6 +4,7 @@ use std::{ops::ControlFlow, pin::Pin, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::Stream;
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -107,9 +108,10 @@ impl Kv for KvService {
         self.0.check_leader(request.metadata())?;
         let credentials = Credentials::of(&request);
         let request = request.into_inner();
-        self.0.check_size(&request)?;
+        let bytes = request.encoded_len();
         let put = convert::put(request);
         validate::put(&put).map_err(IntoStatus::into_status)?;
+        self.0.check_size(bytes)?;
         self.0.check_quota().await?;
         let Outcome::Put(response) = self.0.propose_as(&credentials, Command::Put(put)).await? else {
             return Err(mismatch());
@@ -125,9 +127,10 @@ impl Kv for KvService {
         self.0.check_leader(request.metadata())?;
         let credentials = Credentials::of(&request);
         let request = request.into_inner();
-        self.0.check_size(&request)?;
+        let bytes = request.encoded_len();
         let delete = convert::delete_range(request);
         validate::delete_range(&delete).map_err(IntoStatus::into_status)?;
+        self.0.check_size(bytes)?;
         let Outcome::DeleteRange(response) = self.0.propose_as(&credentials, Command::DeleteRange(delete)).await?
         else {
             return Err(mismatch());
@@ -140,10 +143,11 @@ impl Kv for KvService {
         self.0.check_leader(request.metadata())?;
         let credentials = Credentials::of(&request);
         let request = request.into_inner();
-        self.0.check_size(&request)?;
+        let bytes = request.encoded_len();
+        convert::check_txn(&request, self.0.limits.txn_ops_max).map_err(IntoStatus::into_status)?;
         let serializable = convert::is_serializable(&request);
         let txn = convert::txn(request)?;
-        validate::txn(&txn, self.0.limits.txn_ops_max).map_err(IntoStatus::into_status)?;
+        validate::txn_overlaps(&txn).map_err(IntoStatus::into_status)?;
         let outcome = if txn.is_read_only() {
             let (view, caller) = self.0.view_as(&credentials, serializable).await?;
             blocking(move || {
@@ -152,6 +156,7 @@ impl Kv for KvService {
             })
             .await?
         } else {
+            self.0.check_size(bytes)?;
             if txn.has_put() {
                 self.0.check_quota().await?;
             }

@@ -100,8 +100,9 @@ impl Lease for LeaseService {
             async move {
                 let id = request?.id;
                 context.authorize_renewal(&credentials, LeaseId(id)).await?;
-                let renewed = context.member.renew_lease(LeaseId(id)).await.map_err(IntoStatus::into_status)?;
+                // Taken before the lease is renewed, so that nobody sees a lease alive at a revision behind its end.
                 let revision = context.member.keyspace().view().current_revision();
+                let renewed = context.member.renew_lease(LeaseId(id)).await.map_err(IntoStatus::into_status)?;
                 // A lease that does not exist is answered with TTL 0, not with an error.
                 let ttl = renewed.unwrap_or(0);
                 Ok(pb::LeaseKeepAliveResponse { header: Some(context.header(revision)), id, ttl })

@@ -10,6 +10,7 @@ mod concurrency;
 mod context;
 mod convert;
 mod flags;
+mod fragments;
 mod http;
 mod initial;
 mod kv;

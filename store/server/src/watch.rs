@@ -3,7 +3,11 @@
 //! A slow client fills its own response queue and then holds up its own task, nobody else: events stay in the shared
 //! log, and what falls out of it is read from disk later.
 
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::Pin,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::Stream;
@@ -23,7 +27,7 @@ use xebec_store_disk::CatchUp;
 use crate::{
     auth::{Credentials, Demand, watch_refusal},
     context::{Context, blocking},
-    convert,
+    convert, fragments,
     status::{self, IntoStatus},
 };
 
@@ -41,6 +45,8 @@ pub(crate) struct WatchService(pub Context);
 struct Watcher {
     cursor: WatchCursor,
     progress_notify: bool,
+    /// Whether the client takes a response in several parts.
+    fragment: bool,
     /// Whether anything was sent since the last periodic progress.
     is_fresh: bool,
 }
@@ -61,6 +67,8 @@ struct WatchStream {
     context: Context,
     responses: mpsc::Sender<Result<WatchResponse, Status>>,
     watchers: BTreeMap<i64, Watcher>,
+    /// Watchers that compaction cancelled: as in etcd, their ids are taken until the client cancels them itself.
+    compacted: BTreeSet<i64>,
     next_id: i64,
     revisions: watch::Receiver<Revision>,
     requires_leader: bool,
@@ -78,6 +86,7 @@ impl Watch for WatchService {
             context: self.0.clone(),
             responses: tx,
             watchers: BTreeMap::new(),
+            compacted: BTreeSet::new(),
             next_id: 0,
             revisions: self.0.member.feed().revisions(),
             requires_leader: Context::requires_leader(request.metadata()),
@@ -156,15 +165,18 @@ impl WatchStream {
         let key = if request.key.is_empty() { Bytes::from_static(b"\0") } else { request.key.clone() };
         let range = KeyRange::from_wire(key.clone(), request.range_end.clone());
         let is_empty = matches!(&range, KeyRange::Span { start, end } if start >= end);
-        // etcd checks when the watch is made, and never again.
+        // etcd looks at the revision first. It checks when the watch is made, and never again.
+        if request.start_revision < 0 {
+            return self.refuse(status::COMPACTED).await;
+        }
         if let Err(status) = self.context.authorize(&self.credentials, Demand::Read(&range)).await {
             return self.refuse(&watch_refusal(&status)).await;
         }
         let refusal = if is_empty {
             Some(status::EMPTY_WATCH_RANGE)
-        } else if request.watch_id != 0 && self.watchers.contains_key(&request.watch_id) {
+        } else if request.watch_id != 0 && self.is_taken(request.watch_id) {
             Some(status::DUPLICATE_WATCH_ID)
-        } else if self.watchers.len() >= WATCHERS_MAX {
+        } else if self.watchers.len() + self.compacted.len() >= WATCHERS_MAX {
             Some("etcdserver: too many requests")
         } else {
             None
@@ -180,11 +192,11 @@ impl WatchStream {
             no_put: request.filters().any(|filter| filter == FilterType::Noput),
             no_delete: request.filters().any(|filter| filter == FilterType::Nodelete),
             prev_kv: request.prev_kv,
-            fragment: request.fragment,
         };
         let watcher = Watcher {
             cursor: WatchCursor::new(spec, current),
             progress_notify: request.progress_notify,
+            fragment: request.fragment,
             is_fresh: false,
         };
         self.watchers.insert(watch_id, watcher);
@@ -201,8 +213,12 @@ impl WatchStream {
         self.send(response).await
     }
 
+    fn is_taken(&self, watch_id: i64) -> bool {
+        self.watchers.contains_key(&watch_id) || self.compacted.contains(&watch_id)
+    }
+
     fn free_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
@@ -210,7 +226,7 @@ impl WatchStream {
     }
 
     async fn cancel(&mut self, watch_id: i64) -> Result<(), End> {
-        if self.remove(watch_id) {
+        if self.remove(watch_id) || self.compacted.remove(&watch_id) {
             let mut response = self.response(watch_id, self.current());
             response.canceled = true;
             self.send(response).await?;
@@ -259,13 +275,20 @@ impl WatchStream {
     }
 
     async fn deliver(&mut self, watch_id: i64, delivery: Delivery) -> Result<(), End> {
+        let mut fragment = false;
         if let Some(watcher) = self.watchers.get_mut(&watch_id) {
             watcher.is_fresh = true;
+            fragment = watcher.fragment;
         }
         let mut response = self.response(watch_id, delivery.revision);
-        response.fragment = delivery.fragment;
         response.events = delivery.events.into_iter().map(convert::event).collect();
-        self.send(response).await
+        if !fragment {
+            return self.send(response).await;
+        }
+        for part in fragments::split(response, self.context.limits.request_bytes_max) {
+            self.send(part).await?;
+        }
+        Ok(())
     }
 
     async fn catch_up(&mut self, watch_id: i64, from: Revision, to: Revision) -> Result<(), End> {
@@ -280,7 +303,7 @@ impl WatchStream {
             CatchUp::Compacted { compact_revision } => self.cancel_compacted(watch_id, compact_revision).await,
             CatchUp::Events { events, through } => {
                 let watcher = self.watchers.get_mut(&watch_id);
-                let delivery = watcher.and_then(|watcher| watcher.cursor.catch_up(&events, through, bytes_max));
+                let delivery = watcher.and_then(|watcher| watcher.cursor.catch_up(&events, through));
                 match delivery {
                     Some(delivery) => self.deliver(watch_id, delivery).await,
                     None => Ok(()),
@@ -290,15 +313,17 @@ impl WatchStream {
     }
 
     async fn cancel_compacted(&mut self, watch_id: i64, compact_revision: Revision) -> Result<(), End> {
-        self.remove(watch_id);
-        let mut response = self.response(watch_id, self.current());
+        if self.remove(watch_id) {
+            self.compacted.insert(watch_id);
+        }
+        // etcd's has no reason and revision 0 (`watcherGroup.chooseAll`); `compact_revision` says it all.
+        let mut response = self.response(watch_id, Revision(0));
         response.canceled = true;
         response.compact_revision = compact_revision.0;
-        response.cancel_reason = status::COMPACTED.to_owned();
         self.send(response).await
     }
 
-    /// Answers a progress request: once, behind all events, and only if every watcher is there.
+    /// Answers a progress request: once, behind all events, and only if there are watchers and every one is there.
     async fn progress(&mut self) -> Result<(), End> {
         let mut reached: Option<Revision> = None;
         for id in self.watchers.keys().copied().collect::<Vec<_>>() {
@@ -307,8 +332,10 @@ impl WatchStream {
             };
             reached = Some(reached.map_or(revision, |reached| reached.min(revision)));
         }
-        let revision = reached.unwrap_or_else(|| self.current());
-        self.send(self.response(NO_WATCH_ID, revision)).await
+        match reached {
+            Some(revision) => self.send(self.response(NO_WATCH_ID, revision)).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells watchers that asked for it, and that heard nothing for an interval, how far they are.
