@@ -200,12 +200,11 @@ fn a_watch_may_start_at_the_compacted_revision_and_sees_its_tombstone() {
         no_put: false,
         no_delete: false,
         prev_kv: true,
-        fragment: false,
     };
     let log = xebec_store_core::EventLog::new(Default::default(), Revision(4));
     let mut cursor = WatchCursor::new(spec, Revision(4));
     assert_eq!(cursor.poll(&log, Revision(3), 1 << 20), WatchStep::CatchUp { from: Revision(3), to: Revision(4) });
-    assert_eq!(cursor.catch_up(&events, through, 1 << 20).unwrap().events.len(), 2);
+    assert_eq!(cursor.catch_up(&events, through).unwrap().events.len(), 2);
     assert_eq!(cursor.poll(&log, Revision(3), 1 << 20), WatchStep::Synced { revision: Revision(4) });
 }
 
