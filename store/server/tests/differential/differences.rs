@@ -29,6 +29,17 @@ const KNOWN: &[Known] = &[
         },
     },
     Known {
+        versions: ((3, 0), (3, 5)),
+        reason: "3.4 checks all of a transaction's puts and then its ranges, so that of two faults it names the other",
+        is_it: |step, theirs, ours| {
+            let of_a_put =
+                ["InvalidArgument: etcdserver: key not found", "NotFound: etcdserver: requested lease not found"];
+            matches!(step, Step::Txn(_))
+                && of_a_put.contains(&theirs)
+                && ours.starts_with("OutOfRange: etcdserver: mvcc")
+        },
+    },
+    Known {
         versions: ((3, 0), EVER),
         reason: "etcd gives no progress to a stream with a watch that compaction cancelled, until the client cancels it \
                  as well; Xebec counts running watches only",

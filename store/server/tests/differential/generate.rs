@@ -27,8 +27,9 @@ pub struct Generator {
     /// Overlaps of deletions "from key" with puts, which etcd lets pass; when compacted right there it loses the value and
     /// stops ("range failed to find revision pair"), so such sequences have no compactions.
     with_overlaps: bool,
-    /// Sort options that do not exist, which etcd 3.4 does not look at (a target makes it stop).
-    with_bad_sorts: bool,
+    /// Sort options that do not exist and watches that begin before 0, which etcd 3.4 does not look at (a sort target makes
+    /// it stop).
+    with_bad_input: bool,
 }
 
 impl Generator {
@@ -37,7 +38,7 @@ impl Generator {
             random: Random::new(seed),
             revision: 0,
             with_overlaps: seed.is_multiple_of(4),
-            with_bad_sorts: version >= (3, 5),
+            with_bad_input: version >= (3, 5),
         }
     }
 
@@ -115,9 +116,9 @@ impl Generator {
             range_end: self.end(),
             limit: *self.random.pick(&[0, 0, 0, 1, 2, 3, -1]),
             revision: self.revision_or_none(35),
-            sort_order: if self.random.percent(2) && self.with_bad_sorts { 3 } else { self.random.below(3) as i32 },
+            sort_order: if self.random.percent(2) && self.with_bad_input { 3 } else { self.random.below(3) as i32 },
             sort_target: match self.random.below(50) {
-                0 if self.with_bad_sorts => 7,
+                0 if self.with_bad_input => 7,
                 _ if sorts => self.random.below(5) as i32,
                 _ => 0,
             },
@@ -219,7 +220,7 @@ impl Generator {
         WatchCreateRequest {
             key: self.key(),
             range_end: self.end(),
-            start_revision: self.revision_or_none(60),
+            start_revision: self.revision_or_none(60).max(if self.with_bad_input { -1 } else { 0 }),
             progress_notify: self.random.percent(20),
             filters: (0..self.random.below(20) / 17).map(|_| self.random.below(2) as i32).collect(),
             prev_kv: self.random.percent(50),
