@@ -25,8 +25,7 @@ impl KeyWatch {
         let feed = context.member.feed();
         let revisions = feed.revisions();
         let current = feed.with_events(|events| events.current_revision());
-        let spec =
-            WatchSpec { range, start_revision, no_put: false, no_delete: false, prev_kv: false, fragment: false };
+        let spec = WatchSpec { range, start_revision, no_put: false, no_delete: false, prev_kv: false };
         Self { context: context.clone(), cursor: WatchCursor::new(spec, current), revisions }
     }
 
@@ -60,7 +59,7 @@ impl KeyWatch {
             blocking(move || keyspace.events(from, to, &range, DELIVERY_BYTES_MAX).map_err(IntoStatus::into_status));
         match read.await? {
             CatchUp::Compacted { .. } => Err(Status::out_of_range(status::COMPACTED)),
-            CatchUp::Events { events, through } => Ok(self.cursor.catch_up(&events, through, DELIVERY_BYTES_MAX)),
+            CatchUp::Events { events, through } => Ok(self.cursor.catch_up(&events, through)),
         }
     }
 }
