@@ -35,6 +35,8 @@ pub(crate) fn render(context: &Context) -> Result<String, std::fmt::Error> {
     gauge(registered, "etcd_server_proposals_committed", "Last log index", status.last_index as i64);
     gauge(registered, "etcd_server_proposals_applied", "Last applied index", status.applied_index as i64);
     gauge(registered, "etcd_debugging_mvcc_current_revision", "Current revision", view.current_revision().0);
+    let auth_revision = i64::try_from(view.auth().revision()).unwrap_or(i64::MAX);
+    gauge(registered, "etcd_debugging_auth_revision", "Revision of users and roles", auth_revision);
     gauge(registered, "etcd_debugging_mvcc_compact_revision", "Compacted revision", view.compacted_revision().0);
     if let Ok(sizes) = context.member.keyspace().sizes() {
         gauge(registered, "etcd_mvcc_db_total_size_in_bytes", "Bytes on disk", sizes.disk_bytes as i64);

@@ -70,19 +70,19 @@ impl Role {
     }
 
     /// Adds a permission, or changes the kind of the one for the same range. (etcd may add it a second time if several
-    /// of the role's ranges begin with the same key, and the wider kind then wins.)
+    /// of the role's ranges begin with the same key, and the wider kind then wins. A role that was taken over from such
+    /// an etcd is put right here.)
     pub(super) fn grant(&mut self, permission: Permission) {
-        match self.permissions.binary_search_by(|known| known.place().cmp(&permission.place())) {
-            Ok(at) => self.permissions[at] = permission,
-            Err(at) => self.permissions.insert(at, permission),
-        }
+        self.permissions.retain(|known| known.place() != permission.place());
+        let at = self.permissions.partition_point(|known| known.place() < permission.place());
+        self.permissions.insert(at, permission);
     }
 
     /// Takes the permission for exactly this range away.
     pub(super) fn revoke(&mut self, key: &Bytes, range_end: &Bytes) -> Result<(), AuthError> {
-        let found = self.permissions.binary_search_by(|known| known.place().cmp(&(key, range_end)));
-        self.permissions.remove(found.map_err(|_| AuthError::PermissionNotGranted)?);
-        Ok(())
+        let before = self.permissions.len();
+        self.permissions.retain(|known| known.place() != (key, range_end));
+        if self.permissions.len() < before { Ok(()) } else { Err(AuthError::PermissionNotGranted) }
     }
 }
 

@@ -243,6 +243,45 @@ MCowBQYDK2VwAyEADvDKD3lS68DqWa30PAPO32LR/i5vTFkpjxiCH74JMqs=
         round_trip(&Signer::new("EdDSA", None, Some(ED25519_PRIVATE.as_bytes())).unwrap());
     }
 
+    /// Made with openssl for these tests: as `genrsa`, `pkcs8`, `req -x509`, `ecparam -genkey` and `genpkey` write keys.
+    macro_rules! testdata {
+        ($name:literal) => {
+            include_bytes!(concat!("testdata/", $name, ".pem")).as_slice()
+        };
+    }
+
+    #[test]
+    fn keys_are_read_in_every_form_that_openssl_writes() {
+        let table = [
+            ("RS256", None, testdata!("rsa-pkcs1")),
+            ("RS512", Some(testdata!("rsa-public")), testdata!("rsa-pkcs8")),
+            ("PS256", Some(testdata!("rsa-certificate")), testdata!("rsa-pkcs1")),
+            ("ES256", Some(testdata!("ec-p256-public")), testdata!("ec-p256-sec1")),
+            ("ES384", None, testdata!("ec-p384-pkcs8")),
+        ];
+        for (method, public, private) in table {
+            let signer = Signer::new(method, public, Some(private)).unwrap();
+            round_trip(&signer);
+            if let Some(public) = public {
+                let signed = signer.sign(b"message").unwrap().unwrap();
+                assert!(Signer::new(method, Some(public), None).unwrap().verifies(b"message", &signed), "{method}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_do_not_belong_together_or_to_the_method_are_refused() {
+        let table = [
+            ("EdDSA", Some(ED25519_PUBLIC.as_bytes()), testdata!("rsa-pkcs8")),
+            ("RS256", Some(testdata!("ec-p256-public")), testdata!("rsa-pkcs1")),
+            ("ES384", None, testdata!("ec-p256-sec1")),
+            ("ES256", None, testdata!("ec-p384-pkcs8")),
+        ];
+        for (method, public, private) in table {
+            assert!(Signer::new(method, public, Some(private)).is_err(), "{method}");
+        }
+    }
+
     #[test]
     fn a_signer_without_private_key_verifies_only() {
         let both = Signer::new("EdDSA", Some(ED25519_PUBLIC.as_bytes()), Some(ED25519_PRIVATE.as_bytes())).unwrap();
