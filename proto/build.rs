@@ -9,6 +9,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     collect(&root, &mut files)?;
     files.sort();
     let descriptors = protox::compile(&files, [&root])?;
+    let encoded = prost::Message::encode_to_vec(&descriptors);
+    fs::write(PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin"), encoded)?;
     tonic_prost_build::configure().bytes(".").include_file("packages.rs").compile_fds(descriptors)?;
     Ok(())
 }

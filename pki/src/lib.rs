@@ -8,14 +8,20 @@ mod authority;
 mod connect;
 mod identity;
 mod master;
+mod policy;
 mod reload;
 mod tls;
+mod verifier;
 
 pub use authority::{Authority, CertificateRequest, Issued, KeyAndRequest, SignOptions, Usage};
 pub use connect::{TlsConnector, TlsIo};
 pub use identity::{Identity, spki_sha256};
 pub use master::{ClusterAuthorities, MasterNames};
-pub use tls::{ClientTls, ServerTls, client_config, client_config_from_pem, read_certificates, server_config};
+pub use policy::{TlsPolicy, TlsVersion};
+pub use tls::{
+    ClientTls, ServerTls, client_config, client_config_from_pem, client_config_with, read_certificates, server_config,
+    server_config_with,
+};
 
 use std::path::PathBuf;
 
@@ -45,6 +51,9 @@ pub enum Error {
     /// The certificate library refused to generate or sign.
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),
+    /// What is asked of TLS cannot be had.
+    #[error("TLS: {0}")]
+    Policy(String),
     /// rustls refused the combination of certificate, key and authorities.
     #[error("TLS configuration: {0}")]
     Tls(#[from] rustls::Error),

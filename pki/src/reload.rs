@@ -1,13 +1,11 @@
-//! Certificates that follow their files: a renewed certificate is picked up by the next handshake.
+//! What is read from files and follows them: a renewed certificate, key, authority or revocation list counts from the next
+//! handshake on. Connections that stand are left alone.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -21,67 +19,103 @@ use rustls::{
 
 use crate::{Error, tls::read_certificates};
 
-/// Handshakes look at the files' times at most this often.
-const CHECK_INTERVAL_SECONDS: i64 = 10;
+/// What tells one state of a file from another: its time of change, its length and its inode, so that a file that is
+/// replaced within the clock's resolution is noticed too.
+type Stamp = Option<(SystemTime, u64, u64)>;
 
-/// A certificate and key that are read again when their files change.
-#[derive(Debug)]
-pub(crate) struct ReloadingKey {
-    certificate: PathBuf,
-    key: PathBuf,
-    current: ArcSwap<CertifiedKey>,
-    modified_unix_seconds: AtomicI64,
-    checked_unix_seconds: AtomicI64,
+type Read<T> = Box<dyn Fn() -> Result<Arc<T>, Error> + Send + Sync>;
+
+/// A value that is read again when its files change. Looking costs a `stat` a file.
+pub(crate) struct Reloading<T: ?Sized> {
+    files: Vec<PathBuf>,
+    read: Read<T>,
+    current: ArcSwap<Loaded<T>>,
+    /// The state of the files that could not be used, so that it is logged once.
+    refused: Mutex<Option<Vec<Stamp>>>,
 }
+
+struct Loaded<T: ?Sized> {
+    stamps: Vec<Stamp>,
+    value: Arc<T>,
+}
+
+impl<T: ?Sized> fmt::Debug for Reloading<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloading").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl<T: ?Sized> Reloading<T> {
+    /// Reads the value for the first time.
+    pub fn new(
+        files: Vec<PathBuf>,
+        read: impl Fn() -> Result<Arc<T>, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        // Before reading: a change in between is found at the next look.
+        let stamps = stamps(&files);
+        let value = read()?;
+        let current = ArcSwap::from_pointee(Loaded { stamps, value });
+        Ok(Self { files, read: Box::new(read), current, refused: Mutex::new(None) })
+    }
+
+    /// The value as the files have it now; the one before if they cannot be used, being half replaced for example.
+    pub fn get(&self) -> Arc<T> {
+        let now = stamps(&self.files);
+        if self.current.load().stamps != now {
+            self.reload(now);
+        }
+        self.current.load().value.clone()
+    }
+
+    fn reload(&self, now: Vec<Stamp>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.as_ref() == Some(&now) {
+            return;
+        }
+        match (self.read)() {
+            Ok(value) => {
+                self.current.store(Arc::new(Loaded { stamps: now, value }));
+                *refused = None;
+                tracing::info!(files = ?self.files, "renewed certificates loaded");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "renewed certificates cannot be used yet");
+                *refused = Some(now);
+            }
+        }
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+    use std::os::unix::fs::MetadataExt as _;
+    let stamp = |path: &PathBuf| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    };
+    files.iter().map(stamp).collect()
+}
+
+/// A certificate and key that follow their files.
+#[derive(Debug)]
+pub(crate) struct ReloadingKey(Reloading<CertifiedKey>);
 
 impl ReloadingKey {
     pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Self, Error> {
-        let current = read_key(certificate, key)?;
-        Ok(Self {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-            current: ArcSwap::from_pointee(current),
-            modified_unix_seconds: AtomicI64::new(modified(certificate)),
-            checked_unix_seconds: AtomicI64::new(unix_seconds(SystemTime::now())),
-        })
-    }
-
-    fn get(&self) -> Arc<CertifiedKey> {
-        let now = unix_seconds(SystemTime::now());
-        let checked = self.checked_unix_seconds.load(Ordering::Relaxed);
-        if (now - checked).abs() >= CHECK_INTERVAL_SECONDS {
-            self.checked_unix_seconds.store(now, Ordering::Relaxed);
-            self.reload_if_changed();
-        }
-        self.current.load_full()
-    }
-
-    fn reload_if_changed(&self) {
-        let modified = modified(&self.certificate);
-        if modified == self.modified_unix_seconds.load(Ordering::Relaxed) {
-            return;
-        }
-        match read_key(&self.certificate, &self.key) {
-            Ok(renewed) => {
-                self.current.store(Arc::new(renewed));
-                self.modified_unix_seconds.store(modified, Ordering::Relaxed);
-                tracing::info!(certificate = %self.certificate.display(), "renewed certificate loaded");
-            }
-            // The old certificate goes on serving: files may be half replaced, and the next check finds them whole.
-            Err(error) => tracing::warn!(%error, "renewed certificate cannot be used yet"),
-        }
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        let files = vec![certificate.clone(), key.clone()];
+        Ok(Self(Reloading::new(files, move || read_key(&certificate, &key).map(Arc::new))?))
     }
 }
 
 impl ResolvesServerCert for ReloadingKey {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.get())
+        Some(self.0.get())
     }
 }
 
 impl ResolvesClientCert for ReloadingKey {
     fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.get())
+        Some(self.0.get())
     }
 
     fn has_certs(&self) -> bool {
@@ -97,12 +131,4 @@ fn read_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, Error> {
     let certified = CertifiedKey::new(chain, signing);
     certified.keys_match().map_err(|_| Error::malformed(certificate, "does not belong to its private key"))?;
     Ok(certified)
-}
-
-fn modified(path: &Path) -> i64 {
-    fs::metadata(path).and_then(|m| m.modified()).map_or(0, unix_seconds)
-}
-
-fn unix_seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }

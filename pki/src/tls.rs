@@ -10,10 +10,15 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, pem::PemObject as _},
-    server::WebPkiClientVerifier,
+    server::NoServerSessionStorage,
 };
 
-use crate::{Error, reload::ReloadingKey};
+use crate::{
+    Error,
+    policy::TlsPolicy,
+    reload::ReloadingKey,
+    verifier::{ClientVerifier, ServerVerifier},
+};
 
 /// What a listener shows, and whom it believes.
 #[derive(Clone, Debug)]
@@ -43,32 +48,62 @@ pub struct ClientTls {
     pub alpn: Vec<Vec<u8>>,
 }
 
-/// A server configuration whose certificate follows its files.
+/// A server configuration whose certificate and authorities follow their files.
 ///
 /// # Errors
 /// The file that is missing or malformed, or rustls's refusal.
 pub fn server_config(tls: &ServerTls) -> Result<Arc<ServerConfig>, Error> {
-    let builder =
-        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(Error::Tls)?;
+    server_config_with(tls, &TlsPolicy::default())
+}
+
+/// As [`server_config`], within a policy.
+///
+/// # Errors
+/// As [`server_config`], and what the policy cannot be.
+pub fn server_config_with(tls: &ServerTls, policy: &TlsPolicy) -> Result<Arc<ServerConfig>, Error> {
+    let provider = policy.provider()?;
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&policy.versions()?)
+        .map_err(Error::Tls)?;
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(ca) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(read_roots(ca)?), provider());
-            let verifier = if tls.require_client_cert { verifier } else { verifier.allow_unauthenticated() };
-            builder.with_client_cert_verifier(verifier.build().map_err(|e| Error::malformed(ca, e))?)
+            let allowed = (policy.allowed_common_names.as_slice(), policy.allowed_host_names.as_slice());
+            let verifier = ClientVerifier::load(ca, policy.crl.as_deref(), tls.require_client_cert, allowed, provider)?;
+            builder.with_client_cert_verifier(Arc::new(verifier))
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(ReloadingKey::load(&tls.cert, &tls.key)?));
+    if tls.client_ca.is_some() {
+        // A resumed session would not be verified again, whatever was revoked or renewed since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     config.alpn_protocols.clone_from(&tls.alpn);
     Ok(Arc::new(config))
 }
 
-/// A client configuration whose certificate, if any, follows its files.
+/// A client configuration whose certificate, if any, and authorities follow their files.
 ///
 /// # Errors
 /// The file that is missing or malformed, or rustls's refusal.
 pub fn client_config(tls: &ClientTls) -> Result<Arc<ClientConfig>, Error> {
-    let builder = client_builder()?.with_root_certificates(read_roots(&tls.ca)?);
+    client_config_with(tls, &TlsPolicy::default())
+}
+
+/// As [`client_config`], within a policy; of the policy only suites and versions matter.
+///
+/// # Errors
+/// As [`client_config`], and what the policy cannot be.
+pub fn client_config_with(tls: &ClientTls, policy: &TlsPolicy) -> Result<Arc<ClientConfig>, Error> {
+    let provider = policy.provider()?;
+    let verifier = ServerVerifier::load(&tls.ca, provider.clone())?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&policy.versions()?)
+        .map_err(Error::Tls)?
+        // Not dangerous: it is rustls's own verifier, made anew when the authorities change.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => builder.with_client_cert_resolver(Arc::new(ReloadingKey::load(cert, key)?)),
         _ => builder.with_no_client_auth(),
@@ -109,7 +144,7 @@ fn client_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsV
     ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(Error::Tls)
 }
 
-fn read_roots(path: &Path) -> Result<RootCertStore, Error> {
+pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(path)? {
         roots.add(certificate).map_err(|e| Error::malformed(path, e))?;

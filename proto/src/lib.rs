@@ -10,3 +10,6 @@ mod generated {
 }
 
 pub use generated::*;
+
+/// The descriptors of all of it, an encoded `google.protobuf.FileDescriptorSet`: for what works by reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::{Applied, Event, Revision};
+use crate::{Applied, Event, EventKind, Revision};
 
 /// The events of one revision, in order of sub-revision. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +45,24 @@ pub struct EventLog {
     current: Revision,
     revisions: VecDeque<RevisionEvents>,
     bytes: usize,
+    totals: EventTotals,
+}
+
+/// Events since the start, for those who count (etcd's `mvcc` metrics).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventTotals {
+    /// Keys put.
+    pub puts: u64,
+    /// Keys deleted.
+    pub deletes: u64,
+    /// Revisions with more than one event.
+    pub txns: u64,
 }
 
 impl EventLog {
     /// An empty log of a store that is at revision `current`.
     pub fn new(options: EventLogOptions, current: Revision) -> EventLog {
-        EventLog { options, current, revisions: VecDeque::new(), bytes: 0 }
+        EventLog { options, current, revisions: VecDeque::new(), bytes: 0, totals: EventTotals::default() }
     }
 
     /// Takes in what a command has changed. Call it after the commit, in order.
@@ -72,6 +84,10 @@ impl EventLog {
             self.reset(revision.previous());
         }
         self.current = revision;
+        let deletes = entry.events.iter().filter(|event| event.kind == EventKind::Delete).count() as u64;
+        self.totals.deletes += deletes;
+        self.totals.puts += entry.events.len() as u64 - deletes;
+        self.totals.txns += u64::from(entry.events.len() > 1);
         self.bytes += entry.weight_bytes();
         self.revisions.push_back(entry);
         while self.revisions.len() > 1
@@ -101,6 +117,11 @@ impl EventLog {
     /// Bytes held.
     pub fn weight_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What was appended since the start.
+    pub fn totals(&self) -> EventTotals {
+        self.totals
     }
 
     /// The events from `from` on, if `from` is here.

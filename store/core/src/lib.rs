@@ -40,7 +40,7 @@ pub use command::{
     LeaseRevoke, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
 pub use error::{RequestError, ViewError};
-pub use event_log::{EventLog, EventLogOptions, RevisionEvents};
+pub use event_log::{EventLog, EventLogOptions, EventTotals, RevisionEvents};
 pub use key_range::KeyRange;
 pub use key_value::{Event, EventKind, KeyValue};
 pub use lease_table::{
@@ -49,7 +49,7 @@ pub use lease_table::{
 pub use memory::MemoryStore;
 pub use overlay::Overlay;
 pub use position::{ClusterTime, LeaseId, LogPosition, Revision};
-pub use range::evaluate_range;
+pub use range::{evaluate_range, evaluate_range_within};
 pub use response::{
     AlarmResponse, CompactResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse, OpResponse,
     PutResponse, RangeResponse, Response, TxnResponse,

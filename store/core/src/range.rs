@@ -12,26 +12,53 @@ use crate::{
 
 /// Evaluates a Range over a view. The outer error is the view's, the inner one is the request's.
 pub fn evaluate_range(view: &dyn ReadView, range: &Range) -> Result<Result<RangeResponse, RequestError>, ViewError> {
+    let unlimited = evaluate_range_within(view, range, &mut |_| ControlFlow::Continue(()))?;
+    // Nothing broke off, so there is an answer.
+    Ok(unlimited.unwrap_or(Ok(RangeResponse::default())))
+}
+
+/// Evaluates a Range, asking `charge` before each key-value is kept. `None`: `charge` broke off, and what had been read
+/// is gone.
+///
+/// # Errors
+/// As [`evaluate_range`].
+pub fn evaluate_range_within(
+    view: &dyn ReadView,
+    range: &Range,
+    charge: &mut dyn FnMut(&KeyValue) -> ControlFlow<()>,
+) -> Result<Option<Result<RangeResponse, RequestError>>, ViewError> {
     let at = match readable_revision(view, range.revision) {
         Ok(at) => at,
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(refusal) => return Ok(Some(Err(refusal))),
     };
     let mut response = RangeResponse { revision: view.current_revision(), ..RangeResponse::default() };
     if range.count_only {
         response.count = signed(view.count(&range.range, at)?);
-        return Ok(Ok(response));
+        return Ok(Some(Ok(response)));
     }
     let limit = usize::try_from(range.limit).unwrap_or(0);
     // One more than the limit is read, to know whether there is more.
     let read_limit = if limit == 0 || needs_everything(range) { usize::MAX } else { limit.saturating_add(1) };
     let mut seen = 0u64;
-    view.scan(&range.range, at, &mut |kv| {
+    let mut too_much = false;
+    view.scan(&range.range, at, &mut |mut kv| {
         seen += 1;
         if passes_filters(range, &kv) {
+            if range.keys_only && range.sort_target != SortTarget::Value {
+                // Not kept until the end, when all of them would be here.
+                kv.value = Bytes::new();
+            }
+            if charge(&kv).is_break() {
+                too_much = true;
+                return ControlFlow::Break(());
+            }
             response.kvs.push(kv);
         }
         if response.kvs.len() >= read_limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
+    if too_much {
+        return Ok(None);
+    }
     // The count ignores limit and filters; where the scan stopped early it has to be taken separately.
     let stopped_early = response.kvs.len() >= read_limit;
     response.count = signed(if stopped_early { view.count(&range.range, at)? } else { seen });
@@ -50,7 +77,7 @@ pub fn evaluate_range(view: &dyn ReadView, range: &Range) -> Result<Result<Range
             }
         }
     }
-    Ok(Ok(response))
+    Ok(Some(Ok(response)))
 }
 
 /// The revision that a request means, if it can be read: 0 and below is the present.

@@ -8,6 +8,8 @@ pub struct Sizes {
     pub live_bytes: u64,
     /// Bytes of files (etcd `dbSize`).
     pub disk_bytes: u64,
+    /// Living keys, as far as RocksDB estimates them.
+    pub keys: u64,
 }
 
 impl Keyspace {
@@ -29,6 +31,10 @@ impl Keyspace {
                 live_bytes += size.unwrap_or(0);
             }
         }
-        Ok(Sizes { live_bytes, disk_bytes: database.disk_bytes()? })
+        let keys = database
+            .db()
+            .property_int_value_cf(database.column(Column::Current), rocksdb::properties::ESTIMATE_NUM_KEYS)
+            .map_err(|error| database.error(error))?;
+        Ok(Sizes { live_bytes, disk_bytes: database.disk_bytes()?, keys: keys.unwrap_or(0) })
     }
 }

@@ -27,6 +27,7 @@ mod peer_service;
 mod peers;
 mod probe;
 mod proposer;
+mod quorum;
 mod reader;
 mod reconfiguration;
 mod roster;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::{
     runtime::{Handle, Runtime},
     sync::{mpsc, oneshot, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use xebec_proto::xebec::peer::v1::{LeaseRemainingRequest, LeaseRenewRequest, leader_client::LeaderClient};
@@ -31,6 +31,7 @@ use crate::{
     papers::Papers,
     peers::{Dialer, PeerChannel, Peers},
     proposer::{self, Proposal, limited, pause},
+    quorum::leader_in_touch,
     reader::{self, ReadReply},
     reconfiguration::ReconfigurationLimits,
     state_machine::{Machine, StateMachine},
@@ -87,6 +88,8 @@ pub struct MemberStatus {
     pub leader: Option<MemberId>,
     /// Index of the last entry in the log.
     pub last_index: u64,
+    /// Index of the last entry that is known to be committed.
+    pub committed_index: u64,
     /// Index of the last applied entry.
     pub applied_index: u64,
     /// Whether this member does not vote.
@@ -339,6 +342,7 @@ impl Member {
             term: metrics.current_term,
             leader: metrics.current_leader,
             last_index: metrics.last_log_index.unwrap_or(0),
+            committed_index: metrics.local_committed.as_ref().map_or(0, |committed| committed.index),
             applied_index: *self.feed().applied().borrow(),
             is_learner: self.is_learner(),
             failed: self.departure().reason().or(metrics.running_state.as_ref().err().map(ToString::to_string)),
@@ -406,7 +410,7 @@ impl Member {
         loop {
             let (leader, failed) = {
                 let now = metrics.borrow_watched();
-                (now.current_leader, now.running_state.clone().err())
+                (leader_in_touch(&now, self.id(), self.0.election_timeout), now.running_state.clone().err())
             };
             if let Some(error) = failed {
                 tracing::error!(%error, "Raft has stopped");
@@ -423,7 +427,8 @@ impl Member {
                 *current = leader;
                 changed
             });
-            if metrics.changed().await.is_err() {
+            // Silence announces itself by nothing.
+            if let Ok(Err(_)) = timeout(self.0.election_timeout / 4, metrics.changed()).await {
                 self.0.leaders.send_replace(None);
                 self.0.stop.cancel();
                 return;

@@ -14,6 +14,7 @@ use xebec_store_raft::Member;
 use crate::{
     auth::Authenticator,
     metrics::Metrics,
+    response_budget::ResponseBudget,
     status::{self, IntoStatus},
 };
 
@@ -34,6 +35,10 @@ pub(crate) struct Limits {
     pub quota_bytes: i64,
     pub election_timeout: Duration,
     pub progress_interval: Duration,
+    /// Bytes of responses in flight, all requests together.
+    pub response_bytes_max: usize,
+    /// Whether `/metrics` tells how long calls take.
+    pub extensive_metrics: bool,
 }
 
 /// A running member as the services see it.
@@ -44,12 +49,14 @@ pub(crate) struct Context {
     pub metrics: Arc<Metrics>,
     /// Finds out who sends a request; see `auth`.
     pub authenticator: Arc<Authenticator>,
+    pub responses: ResponseBudget,
     size: Arc<Mutex<Option<(Instant, u64)>>>,
 }
 
 impl Context {
     pub fn new(member: Member, limits: Limits, authenticator: Arc<Authenticator>) -> Self {
-        Self { member, limits, metrics: Arc::new(Metrics::default()), authenticator, size: Arc::default() }
+        let responses = ResponseBudget::new(limits.response_bytes_max);
+        Self { member, limits, metrics: Arc::new(Metrics::default()), authenticator, responses, size: Arc::default() }
     }
 
     /// A response's header.
@@ -64,10 +71,12 @@ impl Context {
 
     /// Proposes a command and answers with its response.
     pub async fn propose(&self, command: Command) -> Result<Response, Status> {
+        let pending = self.metrics.proposals_pending.hold();
         let outcome = self.member.propose(command).await.map_err(|failure| {
             self.metrics.proposals_failed.inc();
             failure.into_status()
         })?;
+        drop(pending);
         outcome.map_err(IntoStatus::into_status)
     }
 

@@ -1,12 +1,27 @@
 //! etcd's command line (etcd `server/embed/config.go`), as far as it means something here.
 
-use std::path::PathBuf;
+mod config_file;
+mod connections;
+mod duration;
+mod elsewhere;
+mod http;
+mod tls;
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args};
+
+pub(crate) use config_file::{check, read as read_config_file};
+pub(crate) use connections::CONCURRENT_STREAMS_DEFAULT;
+pub use connections::ConnectionFlags;
+pub use elsewhere::Elsewhere;
+pub use http::HttpFlags;
+pub use tls::TlsFlags;
 
 use crate::{
     auth::{BCRYPT_COST_DEFAULT, TOKEN_TTL_SECONDS_DEFAULT},
     initial::MembershipFlags,
+    response_budget::RESPONSE_BYTES_IN_FLIGHT_DEFAULT,
 };
 
 /// Bytes a client's request may have (etcd `--max-request-bytes`).
@@ -63,12 +78,28 @@ pub struct Flags {
     /// Bytes a client's request may have.
     #[arg(long, default_value_t = MAX_REQUEST_BYTES_DEFAULT, env = "ETCD_MAX_REQUEST_BYTES")]
     pub max_request_bytes: usize,
+    /// Bytes of responses read, encoded or being sent at a time, over all requests together; a response counts twice
+    /// while it is encoded. Who finds no room waits, and is then refused.
+    #[arg(long, default_value_t = RESPONSE_BYTES_IN_FLIGHT_DEFAULT, env = "ETCD_MAX_RESPONSE_BYTES_IN_FLIGHT")]
+    pub max_response_bytes_in_flight: usize,
     /// Operations a transaction may have.
     #[arg(long, default_value_t = MAX_TXN_OPS_DEFAULT, env = "ETCD_MAX_TXN_OPS")]
     pub max_txn_ops: usize,
-    /// Seconds between progress notifications of a silent watch.
-    #[arg(long, default_value_t = 600, env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL")]
-    pub watch_progress_notify_interval: u64,
+    /// Time between progress notifications of a silent watch, as Go writes durations.
+    #[arg(long, default_value = "10m", value_parser = duration::parse_or_seconds, env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL")]
+    pub watch_progress_notify_interval: Duration,
+    /// etcd's YAML file; if it is given, other flags and the environment do not count.
+    #[arg(long, env = "ETCD_CONFIG_FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Clients' connections.
+    #[command(flatten)]
+    pub connections: ConnectionFlags,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsFlags,
+    /// Plain HTTP.
+    #[command(flatten)]
+    pub http: HttpFlags,
     /// Serving certificate for clients (PEM).
     #[arg(long, env = "ETCD_CERT_FILE")]
     pub cert_file: Option<PathBuf>,
@@ -102,4 +133,7 @@ pub struct Flags {
     /// Cost of hashing passwords with bcrypt: 4 to 31, each twice the one before.
     #[arg(long, default_value_t = BCRYPT_COST_DEFAULT, env = "ETCD_BCRYPT_COST")]
     pub bcrypt_cost: u32,
+    /// Flags of etcd's without a meaning here. Last, so that whatever has one comes before.
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
 }

@@ -1,33 +1,21 @@
 //! The KV service.
 
-use std::{ops::ControlFlow, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
-use bytes::{BufMut, Bytes, BytesMut};
 use futures::Stream;
 use prost::Message;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use xebec_proto::etcdserverpb::{self as pb, kv_server::Kv};
-use xebec_store_core::{
-    Command, KeyRange, Range, RangeResponse, ReadView, Response as Outcome, Revision, SortOrder, SortTarget, apply,
-    evaluate_range, validate,
-};
-use xebec_store_disk::{CompactionStep, View};
+use xebec_store_core::{Command, Response as Outcome, Revision, apply, validate};
+use xebec_store_disk::CompactionStep;
 
 use crate::{
     auth::{Credentials, Demand, permit},
     context::{Context, blocking},
     convert,
-    status::{self, IntoStatus, unimplemented},
+    range_read::{self, HeldReservation},
+    status::{self, IntoStatus},
 };
-
-/// Keys in the first chunk of a RangeStream; chunks double from there (as etcd's).
-const STREAM_CHUNK_KEYS_FIRST: i64 = 10;
-/// Keys in the largest chunk.
-const STREAM_CHUNK_KEYS_MAX: i64 = 10_000;
-/// Chunks read ahead of a slow client.
-const STREAM_CHUNKS_AHEAD_MAX: usize = 2;
 
 pub(crate) struct KvService(pub Context);
 
@@ -35,18 +23,6 @@ pub(crate) struct KvService(pub Context);
 fn mismatch() -> Status {
     tracing::error!("a command got another command's response");
     Status::internal("etcdserver: internal error")
-}
-
-fn evaluate(view: &View, range: &Range) -> Result<RangeResponse, Status> {
-    evaluate_range(view, range).map_err(IntoStatus::into_status)?.map_err(IntoStatus::into_status)
-}
-
-/// One key is read in place, a range where it may take its time.
-async fn read(view: Arc<View>, range: Range) -> Result<RangeResponse, Status> {
-    if matches!(range.range, KeyRange::Key(_)) {
-        return evaluate(&view, &range);
-    }
-    blocking(move || evaluate(&view, &range)).await
 }
 
 #[tonic::async_trait]
@@ -65,9 +41,14 @@ impl Kv for KvService {
         validate::range(&range).map_err(IntoStatus::into_status)?;
         let (view, caller) = self.0.view_as(&credentials, serializable).await?;
         permit(&view, &caller, Demand::Read(&range.range))?;
-        let response = read(view, range).await?;
+        let (response, share) = range_read::read(&self.0, view, range).await?;
+        self.0.metrics.ranges.inc();
         let header = self.0.header(response.revision);
-        Ok(Response::new(convert::range_response(Some(header), response)))
+        let mut response = Response::new(convert::range_response(Some(header), response));
+        if let Some(share) = share {
+            response.extensions_mut().insert(HeldReservation(Arc::new(share)));
+        }
+        Ok(response)
     }
 
     async fn range_stream(
@@ -80,28 +61,11 @@ impl Kv for KvService {
         let serializable = request.serializable;
         let range = convert::range(request)?;
         validate::range(&range).map_err(IntoStatus::into_status)?;
-        let filters =
-            [range.min_mod_revision, range.max_mod_revision, range.min_create_revision, range.max_create_revision];
-        let sorted = range.sort_target != SortTarget::Key || range.sort_order == SortOrder::Descend;
-        if sorted || filters.iter().any(|revision| revision.0 != 0) {
-            return Err(unimplemented("RangeStream with sort or revision filters"));
-        }
+        range_read::check_streamable(&range)?;
         let (view, caller) = self.0.view_as(&credentials, serializable).await?;
         permit(&view, &caller, Demand::Read(&range.range))?;
-        let (tx, rx) = mpsc::channel(STREAM_CHUNKS_AHEAD_MAX);
-        let context = self.0.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut send = |response| match tx.blocking_send(response) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            };
-            if let Err(status) = stream_range(&context, &view, range, &mut send)
-                && send(Err(status)).is_break()
-            {
-                tracing::debug!("a client left a range stream");
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(rx))))
+        self.0.metrics.ranges.inc();
+        Ok(Response::new(Box::pin(range_read::stream(self.0.clone(), view, range))))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
@@ -190,70 +154,5 @@ impl Kv for KvService {
             .await?;
         }
         Ok(Response::new(pb::CompactionResponse { header: Some(self.0.header(response.revision)) }))
-    }
-}
-
-type SendChunk<'a> = dyn FnMut(Result<pb::RangeStreamResponse, Status>) -> ControlFlow<()> + 'a;
-
-/// Reads a range in growing chunks at one revision. Only the last chunk has header, more and count.
-fn stream_range(context: &Context, view: &View, range: Range, send: &mut SendChunk<'_>) -> Result<(), Status> {
-    let whole = Range { limit: 0, count_only: true, ..range.clone() };
-    let totals = evaluate(view, &whole)?;
-    let at = if range.revision.0 <= 0 { view.current_revision() } else { range.revision };
-    let mut left = if range.limit > 0 { range.limit } else { i64::MAX };
-    let mut chunk_keys = STREAM_CHUNK_KEYS_FIRST;
-    let mut rest = range.range.clone();
-    let chunk = |response| pb::RangeStreamResponse { range_response: Some(response) };
-    loop {
-        let part = Range { range: rest.clone(), revision: at, limit: chunk_keys.min(left), ..range.clone() };
-        let read = evaluate(view, &part)?;
-        left -= read.kvs.len() as i64;
-        let last_key = read.kvs.last().map(|kv| kv.key.clone());
-        let ends = range.count_only || !read.more || left <= 0;
-        let bytes: usize = read.kvs.iter().map(xebec_store_core::KeyValue::weight_bytes).sum();
-        let more = read.more;
-        let mut response = convert::range_response(None, read);
-        (response.more, response.count) = (false, 0);
-        if ends {
-            response.header = Some(context.header(totals.revision));
-            response.more = more;
-            response.count = totals.count;
-        }
-        if send(Ok(chunk(response))).is_break() || ends {
-            return Ok(());
-        }
-        if let Some(key) = last_key {
-            rest = after(&range.range, &key);
-        }
-        if bytes < context.limits.request_bytes_max / 2 {
-            chunk_keys = (chunk_keys * 2).min(STREAM_CHUNK_KEYS_MAX);
-        }
-    }
-}
-
-/// What remains of a range behind `key`.
-fn after(range: &KeyRange, key: &Bytes) -> KeyRange {
-    let mut next = BytesMut::with_capacity(key.len() + 1);
-    next.put_slice(key);
-    next.put_u8(0);
-    let start = next.freeze();
-    match range {
-        KeyRange::Span { end, .. } => KeyRange::Span { start, end: end.clone() },
-        KeyRange::Key(_) | KeyRange::From(_) => KeyRange::From(start),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use xebec_store_core::RequestError;
-
-    use super::*;
-
-    #[test]
-    fn the_rest_of_a_range_begins_right_behind_the_key() {
-        let span = KeyRange::Span { start: Bytes::from_static(b"a"), end: Bytes::from_static(b"z") };
-        let rest = after(&span, &Bytes::from_static(b"k"));
-        assert_eq!(rest, KeyRange::Span { start: Bytes::from_static(b"k\0"), end: Bytes::from_static(b"z") });
-        assert_eq!(RequestError::Compacted.into_status().code(), tonic::Code::OutOfRange);
     }
 }

@@ -3,16 +3,22 @@
 //! One file per service; `convert` turns messages into commands, `status` holds every error text clients match on,
 //! `listen` the ports, `run` puts it together.
 
+mod access;
 mod auth;
 mod auth_records;
 mod cluster;
 mod concurrency;
 mod context;
 mod convert;
+mod exposition;
 mod flags;
 mod fragments;
+mod front;
+mod gateway;
+mod health;
 mod http;
 mod initial;
+mod interceptor;
 mod kv;
 mod learner;
 mod lease;
@@ -20,12 +26,20 @@ mod listen;
 mod maintenance;
 mod metrics;
 mod operate;
+mod process;
+mod range_read;
+mod response_budget;
 mod run;
 mod snapshot;
 mod status;
+mod tls;
+mod version;
 mod watch;
 
-pub use flags::{Flags, MAX_REQUEST_BYTES_DEFAULT, MAX_TXN_OPS_DEFAULT};
+pub use flags::{
+    ConnectionFlags, Elsewhere, Flags, HttpFlags, MAX_REQUEST_BYTES_DEFAULT, MAX_TXN_OPS_DEFAULT, TlsFlags,
+};
 pub use initial::{DiscoveryFlags, MembershipFlags};
 pub use operate::{OperateError, StoreCommand, command};
+pub use response_budget::RESPONSE_BYTES_IN_FLIGHT_DEFAULT;
 pub use run::{Error, run};

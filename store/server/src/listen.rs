@@ -21,22 +21,50 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use xebec_pki::Identity;
 
-use crate::{auth::CommonName, run::Error};
+use crate::{
+    auth::CommonName,
+    flags::{CONCURRENT_STREAMS_DEFAULT, ConnectionFlags},
+    run::Error,
+};
 
 /// Connections one port holds at a time.
 const CONNECTIONS_MAX: usize = 10_000;
-/// Streams one HTTP/2 connection may have; a kube-apiserver keeps its watches on few connections.
-const STREAMS_MAX: u32 = 100_000;
 /// HTTP/2 windows, in bytes.
 const WINDOW_BYTES: u32 = 1 << 20;
 /// A TLS handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long open requests may go on when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Silence after which a connection is probed, and how long the answer may take.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
 /// Pause after accepting failed, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What one connection may do, and when it counts as dead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionLimits {
+    streams_max: u32,
+    /// Silence after which a connection is probed; `None`: never.
+    probe_after: Option<Duration>,
+    probe_timeout: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        let (streams_max, wait) = (CONCURRENT_STREAMS_DEFAULT, Duration::from_secs(10));
+        Self { streams_max, probe_after: Some(wait), probe_timeout: wait }
+    }
+}
+
+impl ConnectionLimits {
+    /// As the flags have them.
+    pub fn of(flags: &ConnectionFlags) -> Self {
+        let interval = flags.grpc_keepalive_interval;
+        Self {
+            streams_max: flags.max_concurrent_streams,
+            probe_after: (interval > Duration::ZERO).then_some(interval),
+            probe_timeout: flags.grpc_keepalive_timeout,
+        }
+    }
+}
 
 /// Where to listen, and how.
 pub(crate) struct Endpoint {
@@ -87,6 +115,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
+    limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
@@ -101,7 +130,7 @@ pub(crate) async fn serve(
         };
         let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
         tokio::spawn(async move {
-            handle(stream, acceptor, router, stop).await;
+            handle(stream, acceptor, router, limits, stop).await;
             drop(slot);
         });
     }
@@ -122,17 +151,23 @@ async fn accept(
     }
 }
 
-async fn handle(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+async fn handle(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    router: Router,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone at once");
         return;
     }
     match acceptor {
-        None => speak(stream, router, None, stop).await,
+        None => speak(stream, router, None, limits, stop).await,
         Some(acceptor) => match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let name = common_name(&stream);
-                speak(stream, router, name, stop).await;
+                speak(stream, router, name, limits, stop).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -156,6 +191,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
     name: Option<CommonName>,
+    limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
     let router = router.map_request(move |mut request: http::Request<Incoming>| {
@@ -168,11 +204,11 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(limits.streams_max)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES * 4)
-        .keep_alive_interval(KEEP_ALIVE.0)
-        .keep_alive_timeout(KEEP_ALIVE.1);
+        .keep_alive_interval(limits.probe_after)
+        .keep_alive_timeout(limits.probe_timeout);
     builder.http1().timer(TokioTimer::new());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);

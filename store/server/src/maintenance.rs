@@ -18,14 +18,8 @@ use crate::{
     context::{Context, blocking},
     snapshot,
     status::{self, IntoStatus, unimplemented},
+    version::{CLUSTER_VERSION, SERVER_VERSION},
 };
-
-/// The etcd version whose API this is. A kube-apiserver decides by it which features to use.
-pub(crate) const VERSION: &str = "3.6.5";
-/// The version all members of the cluster agree on.
-pub(crate) const CLUSTER_VERSION: &str = "3.6.0";
-/// The storage version that goes with it.
-pub(crate) const STORAGE_VERSION: &str = "3.6.0";
 
 pub(crate) struct MaintenanceService(pub Context);
 
@@ -117,7 +111,7 @@ impl Maintenance for MaintenanceService {
         let sizes = blocking(move || keyspace.sizes().map_err(IntoStatus::into_status)).await?;
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.0.header(view.current_revision())),
-            version: VERSION.to_owned(),
+            version: SERVER_VERSION.to_owned(),
             db_size: i64::try_from(sizes.disk_bytes).unwrap_or(i64::MAX),
             leader: status.leader.unwrap_or(0),
             raft_index: status.last_index,
@@ -126,7 +120,7 @@ impl Maintenance for MaintenanceService {
             errors: errors(&self.0),
             db_size_in_use: i64::try_from(sizes.live_bytes).unwrap_or(i64::MAX),
             is_learner: status.is_learner,
-            storage_version: STORAGE_VERSION.to_owned(),
+            storage_version: CLUSTER_VERSION.to_owned(),
             db_size_quota: self.0.limits.quota_bytes,
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }))

@@ -1,12 +1,10 @@
 //! From flags to a running member.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint as ChannelEndpoint;
-use xebec_pki::{ClientTls, ServerTls, TlsConnector};
 use xebec_proto::{
     etcdserverpb::{
         auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
@@ -16,7 +14,7 @@ use xebec_proto::{
     v3electionpb::election_server::ElectionServer,
     v3lockpb::lock_server::LockServer,
 };
-use xebec_store_raft::{Dialer, Member, PeerService, PeerTransport, StartError, start, transport};
+use xebec_store_raft::{Member, PeerService, StartError, start};
 
 use crate::{
     Flags,
@@ -24,23 +22,19 @@ use crate::{
     cluster::ClusterService,
     concurrency::{ElectionService, LockService},
     context::{Context, Limits},
-    http, initial,
+    front::Front,
+    initial,
     kv::KvService,
     learner,
     lease::LeaseService,
     listen::{self, Endpoint},
     maintenance::{HealthService, MaintenanceService},
+    metrics, tls,
     watch::WatchService,
 };
 
 /// Bytes that gRPC may add to a request before it is refused unread (etcd `grpcOverheadBytes`).
 const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
-/// A peer that does not take a connection in this time counts as down.
-const PEER_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Silence on a peer connection after which it is probed, and how long the answer may take.
-const PEER_KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// HTTP/2 window of peer connections, in bytes.
-const PEER_WINDOW_BYTES: u32 = 8 << 20;
 
 /// Why a store member could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -73,19 +67,22 @@ pub enum Error {
 /// # Errors
 /// Anything that keeps the member from serving. Damaged data is refused, never reset.
 pub async fn run(flags: Flags, stop: CancellationToken) -> Result<(), Error> {
-    let client_tls = server_tls(&flags.cert_file, &flags.key_file, &flags.trusted_ca_file, flags.client_cert_auth)?;
-    let peer_tls = server_tls(
-        &flags.peer_cert_file,
-        &flags.peer_key_file,
-        &flags.peer_trusted_ca_file,
-        flags.peer_client_cert_auth,
-    )?;
+    let flags = match &flags.config_file {
+        Some(path) => crate::flags::read_config_file(path).map_err(Error::Flag)?,
+        None => flags,
+    };
+    crate::flags::check(&flags).map_err(Error::Flag)?;
+    let client_tls = tls::for_clients(&flags)?;
+    let peer_tls = tls::for_peers(&flags)?;
     let client_endpoints = endpoints(&flags.listen_client_urls)?;
     let peer_endpoints = endpoints(&flags.listen_peer_urls)?;
     let authenticator = Arc::new(Authenticator::new(&flags)?);
     // Ports first: a member that cannot serve should not stand for election.
     let client_ports = bind(&client_endpoints, client_tls.as_ref()).await?;
-    let member = start(initial::member_config(&flags, dialer(&flags)?)?).await?;
+    let http_ports = bind(&endpoints(&flags.http.listen_client_http_urls)?, client_tls.as_ref()).await?;
+    let metrics_ports = bind(&endpoints(&flags.http.listen_metrics_urls)?, client_tls.as_ref()).await?;
+    let client_ports = ClientPorts { client: client_ports, http: http_ports, metrics: metrics_ports };
+    let member = start(initial::member_config(&flags, tls::dialer(&flags)?)?).await?;
     let served = serve(&flags, &member, authenticator, client_ports, &peer_endpoints, peer_tls.as_ref(), &stop).await;
     if served.is_ok() {
         tokio::select! {
@@ -104,12 +101,19 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<(), Error> {
 
 type Port = (tokio::net::TcpListener, Option<Arc<ServerConfig>>);
 
+/// The ports that clients use.
+struct ClientPorts {
+    client: Vec<Port>,
+    http: Vec<Port>,
+    metrics: Vec<Port>,
+}
+
 /// Opens both ports and publishes the member. Everything runs until the member stops.
 async fn serve(
     flags: &Flags,
     member: &Member,
     authenticator: Arc<Authenticator>,
-    client_ports: Vec<Port>,
+    client_ports: ClientPorts,
     peer_endpoints: &[Endpoint],
     peer_tls: Option<&Arc<ServerConfig>>,
     stop: &CancellationToken,
@@ -121,7 +125,9 @@ async fn serve(
         let (address, is_tls) = (endpoint.address.clone(), endpoint.is_tls);
         let bound = member.raft_runtime().spawn(async move { Endpoint { address, is_tls }.bind().await });
         for listener in bound.await.map_err(|error| Error::Stopped(error.to_string()))?? {
-            let served = listen::serve(listener, tls.clone(), peer_router.clone(), member.stopped().clone());
+            let limits = listen::ConnectionLimits::default();
+            let until = member.stopped().clone();
+            let served = listen::serve(listener, tls.clone(), peer_router.clone(), limits, until);
             member.raft_runtime().spawn(served);
         }
     }
@@ -130,14 +136,15 @@ async fn serve(
         txn_ops_max: flags.max_txn_ops,
         quota_bytes: flags.quota_backend_bytes,
         election_timeout: Duration::from_millis(flags.election_timeout),
-        progress_interval: Duration::from_secs(flags.watch_progress_notify_interval),
+        progress_interval: flags.watch_progress_notify_interval,
+        response_bytes_max: flags.max_response_bytes_in_flight,
+        extensive_metrics: flags.http.metrics == "extensive",
     };
-    let router = client_router(&Context::new(member.clone(), limits, authenticator));
+    let context = Context::new(member.clone(), limits, authenticator);
+    tokio::spawn(metrics::follow_leaders(context.clone()));
     tokio::spawn(auth::expire_tokens(member.clone()));
-    for (listener, tls) in client_ports {
-        let until = member.stopped().clone();
-        tokio::spawn(listen::serve(listener, tls, router.clone(), until));
-    }
+    let front = Front::new(context.clone(), flags.http.clone(), client_services(&context));
+    serve_clients(&front, listen::ConnectionLimits::of(&flags.connections), client_ports);
     let (published, name, urls) = (member.clone(), flags.name.clone(), flags.advertise_client_urls.clone());
     let stop = stop.clone();
     tokio::spawn(async move {
@@ -156,8 +163,8 @@ async fn serve(
     Ok(())
 }
 
-/// gRPC services and HTTP endpoints on one port.
-fn client_router(context: &Context) -> Router {
+/// The gRPC services for clients.
+fn client_services(context: &Context) -> Router {
     let bytes_max = context.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
     let kv = KvServer::new(KvService(context.clone())).max_decoding_message_size(bytes_max);
     let watch = WatchServer::new(WatchService(context.clone())).max_decoding_message_size(bytes_max);
@@ -173,7 +180,25 @@ fn client_router(context: &Context) -> Router {
         .add_service(HealthServer::new(HealthService(context.clone())))
         .into_axum_router()
         .layer(axum::middleware::from_fn_with_state(context.member.clone(), learner::refuse))
-        .merge(http::routes(context.clone()))
+}
+
+/// Serves clients until the member stops.
+fn serve_clients(front: &Front, limits: listen::ConnectionLimits, ports: ClientPorts) {
+    let separate = !ports.http.is_empty();
+    let serve = |(listener, tls): Port, router: Router| {
+        tokio::spawn(listen::serve(listener, tls, router, limits, front.stopped().clone()));
+    };
+    for port in ports.client {
+        let is_tls = port.1.is_some();
+        serve(port, if separate { front.grpc() } else { front.both(is_tls) });
+    }
+    for port in ports.http {
+        let is_tls = port.1.is_some();
+        serve(port, front.http(is_tls));
+    }
+    for port in ports.metrics {
+        serve(port, front.metrics());
+    }
 }
 
 fn endpoints(urls: &[String]) -> Result<Vec<Endpoint>, Error> {
@@ -195,54 +220,4 @@ fn tls_of(endpoint: &Endpoint, tls: Option<&Arc<ServerConfig>>) -> Result<Option
         (true, Some(tls)) => Ok(Some(tls.clone())),
         (true, None) => Err(Error::Flag(format!("https://{} needs a certificate and a key", endpoint.address))),
     }
-}
-
-fn server_tls(
-    cert: &Option<PathBuf>,
-    key: &Option<PathBuf>,
-    client_ca: &Option<PathBuf>,
-    require_client_cert: bool,
-) -> Result<Option<Arc<ServerConfig>>, Error> {
-    match (cert, key) {
-        (None, None) => Ok(None),
-        (Some(cert), Some(key)) => {
-            if require_client_cert && client_ca.is_none() {
-                return Err(Error::Flag("client certificates need a trusted CA file".to_owned()));
-            }
-            let tls = ServerTls {
-                cert: cert.clone(),
-                key: key.clone(),
-                client_ca: client_ca.clone(),
-                require_client_cert,
-                alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            };
-            Ok(Some(xebec_pki::server_config(&tls)?))
-        }
-        _ => Err(Error::Flag("a certificate and its key must be given together".to_owned())),
-    }
-}
-
-/// Opens channels to peers, with this member's peer certificate where the URL asks for TLS.
-fn dialer(flags: &Flags) -> Result<Dialer, Error> {
-    let connector = match &flags.peer_trusted_ca_file {
-        None => TlsConnector::plaintext(),
-        Some(ca) => TlsConnector::new(xebec_pki::client_config(&ClientTls {
-            ca: ca.clone(),
-            cert: flags.peer_cert_file.clone(),
-            key: flags.peer_key_file.clone(),
-            alpn: vec![b"h2".to_vec()],
-        })?),
-    };
-    Ok(Arc::new(move |urls: &[String]| -> Result<PeerTransport, String> {
-        let url = urls.first().ok_or("the member has no peer URL")?;
-        let endpoint = ChannelEndpoint::from_shared(url.clone())
-            .map_err(|error| error.to_string())?
-            .connect_timeout(PEER_CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(PEER_KEEP_ALIVE)
-            .keep_alive_timeout(PEER_KEEP_ALIVE)
-            .initial_stream_window_size(PEER_WINDOW_BYTES)
-            .initial_connection_window_size(PEER_WINDOW_BYTES);
-        Ok(transport(endpoint.connect_with_connector_lazy(connector.clone())))
-    }))
 }

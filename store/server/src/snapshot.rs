@@ -16,12 +16,7 @@ use xebec_store_snapshot::{
     measure, write,
 };
 
-use crate::{
-    auth_records,
-    context::Context,
-    maintenance::{CLUSTER_VERSION, STORAGE_VERSION},
-    status::IntoStatus,
-};
+use crate::{auth_records, context::Context, status::IntoStatus, version::CLUSTER_VERSION};
 
 /// Bytes of one message (etcd `snapshotSendBufferSize`).
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -170,7 +165,7 @@ fn contents(context: &Context, view: &Arc<View>) -> Result<Contents, Status> {
         term: position.map_or(0, |position| position.term),
         compacted: view.compacted_revision(),
         cleaned: view.compacted_revision(),
-        storage_version: Some(STORAGE_VERSION.to_owned()),
+        storage_version: Some(CLUSTER_VERSION.to_owned()),
         cluster_version: Some(CLUSTER_VERSION.to_owned()),
         downgrade: None,
         leases: leases

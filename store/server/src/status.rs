@@ -64,7 +64,7 @@ impl IntoStatus for RequestFailure {
         match self {
             Self::NoLeader => no_leader(),
             Self::LeaderChanged => Status::unavailable("etcdserver: leader changed"),
-            Self::Timeout => Status::unavailable("etcdserver: request timed out"),
+            Self::Timeout => timed_out(),
             Self::TooManyRequests => Status::resource_exhausted("etcdserver: too many requests"),
             Self::Stopped => stopped(),
             Self::NotLeader => not_leader(),
@@ -122,6 +122,11 @@ impl IntoStatus for tokio::task::JoinError {
 /// `ErrGRPCNoLeader`.
 pub(crate) fn no_leader() -> Status {
     Status::unavailable("etcdserver: no leader")
+}
+
+/// `ErrGRPCTimeout`.
+pub(crate) fn timed_out() -> Status {
+    Status::unavailable("etcdserver: request timed out")
 }
 
 /// `ErrGRPCNotLeader`.

@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     pin::Pin,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -35,8 +34,6 @@ use crate::{
 const RESPONSES_AHEAD_MAX: usize = 16;
 /// Watchers one stream may have.
 const WATCHERS_MAX: usize = 100_000;
-/// Election timeouts without a leader after which streams that require one end.
-const LEADERLESS_TIMEOUTS: u32 = 3;
 /// The id of responses that belong to no watcher (etcd `clientv3.InvalidWatchID`).
 const NO_WATCH_ID: i64 = -1;
 
@@ -71,7 +68,6 @@ struct WatchStream {
     compacted: BTreeSet<i64>,
     next_id: i64,
     revisions: watch::Receiver<Revision>,
-    requires_leader: bool,
     credentials: Credentials,
 }
 
@@ -89,7 +85,6 @@ impl Watch for WatchService {
             compacted: BTreeSet::new(),
             next_id: 0,
             revisions: self.0.member.feed().revisions(),
-            requires_leader: Context::requires_leader(request.metadata()),
             credentials: Credentials::of(&request),
         };
         tokio::spawn(stream.run(request.into_inner()));
@@ -115,7 +110,6 @@ impl WatchStream {
         let mut progress_at = Instant::now() + interval;
         let mut requests_open = true;
         let stopped = self.context.member.stopped().clone();
-        let mut leaderless = std::pin::pin!(leaderless(self.context.clone(), self.requires_leader));
         loop {
             tokio::select! {
                 request = requests.message(), if requests_open => match request {
@@ -134,7 +128,6 @@ impl WatchStream {
                 }
                 () = self.responses.closed() => return Err(End::Gone),
                 () = stopped.cancelled() => return Err(status::stopped().into()),
-                () = &mut leaderless => return Err(status::no_leader().into()),
             }
         }
     }
@@ -352,23 +345,5 @@ impl WatchStream {
             }
         }
         Ok(())
-    }
-}
-
-/// Ends when there was no leader for three election timeouts, if that matters.
-async fn leaderless(context: Context, matters: bool) {
-    if !matters {
-        return std::future::pending().await;
-    }
-    let patience: Duration = context.limits.election_timeout * LEADERLESS_TIMEOUTS;
-    let mut leaders = context.member.leaders();
-    loop {
-        if leaders.wait_for(Option::is_none).await.is_err() {
-            return;
-        }
-        match tokio::time::timeout(patience, leaders.wait_for(Option::is_some)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return,
-        }
     }
 }

@@ -2,5 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod concurrency;
+mod gateway;
+mod http;
+mod limits;
 #[path = "../processes/mod.rs"]
 mod processes;
+mod range_stream;
+mod tls;
