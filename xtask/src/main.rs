@@ -2,7 +2,6 @@
 
 mod bench;
 mod build;
-mod chaos;
 mod clusters;
 mod tests;
 mod tidy;
@@ -47,8 +46,6 @@ enum Command {
     },
     /// Format, lints, dependency direction, file sizes, no sleeping tests
     Tidy,
-    /// Break a store while clients use it, and check that nothing was lost
-    Chaos(Box<xebec_chaos::run::Flags>),
     /// Measure
     Bench {
         /// What to measure
@@ -80,6 +77,15 @@ enum HostAction {
 enum Bench {
     /// The reference cluster: start-up, idle cost, a Deployment's pods, failover
     Cluster,
+    /// The store: the same work on three members of ours and three of etcd's, as a table of ratios
+    Store {
+        /// The etcd binary to compare with; without it only ours is measured
+        #[arg(long, value_name = "PATH_TO_ETCD")]
+        against: Option<std::path::PathBuf>,
+        /// What else to pass on: `-- --rows put,list --clients 64 --seconds 5`
+        #[arg(last = true)]
+        options: Vec<String>,
+    },
 }
 
 fn main() {
@@ -101,7 +107,7 @@ fn run(arguments: Arguments) -> Result<()> {
         },
         Command::Test { quick } => tests::run(quick),
         Command::Tidy => tidy::run(),
-        Command::Chaos(flags) => chaos::run(*flags),
         Command::Bench { what: Bench::Cluster } => bench::cluster(),
+        Command::Bench { what: Bench::Store { against, options } } => bench::store::run(against.as_deref(), &options),
     }
 }

@@ -4,6 +4,9 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use xebec_store::{Flags, run};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]

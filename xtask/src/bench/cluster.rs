@@ -14,6 +14,7 @@ use xebec_chaos::{
     workload::Writers,
 };
 
+use super::machine;
 use crate::build::{self, Need, Profile};
 
 /// The cluster comes to rest before its idle cost is read.
@@ -42,7 +43,7 @@ pub fn cluster() -> Result<()> {
     let result = measure(&cluster);
     cluster::down(&cluster)?;
     let rows = result?;
-    println!("\nmachine: {}\n\n| figure | measured | target |\n|---|---|---|", machine());
+    println!("\nmachine: {}\n\n| figure | measured | target |\n|---|---|---|", machine::describe());
     for (figure, measured, target) in rows {
         println!("| {figure} | {measured} | {target} |");
     }
@@ -184,13 +185,4 @@ fn await_ready(cluster: &Cluster, host: &Host) -> Result<()> {
 fn list(values: &[f64], digits: usize) -> String {
     let values: Vec<_> = values.iter().map(|value| format!("{value:.digits$}")).collect();
     values.join(", ")
-}
-
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("").trim_start_matches([' ', '\t', ':']);
-    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = shell::run("uname", &["-r"]).unwrap_or_default();
-    format!("{cores} cores {model}, Linux {}", kernel.trim())
 }

@@ -1,0 +1,7 @@
+//! Measurements.
+
+mod cluster;
+mod machine;
+pub mod store;
+
+pub use cluster::cluster;
