@@ -6,7 +6,6 @@ pub mod checks;
 pub mod cycles;
 pub mod history;
 pub mod linear;
-pub mod report;
 pub mod verdict;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use rocksdb::{
 use crate::DiskError;
 use crate::marker::{TableSum, Tables};
 use crate::options::{BLOCK_CACHE_BYTES, Column, column_options, database_options};
+use crate::recent::Recent;
 use crate::state::{STATE_NAME, State};
 
 /// Bytes read at a time while a file is checked.
@@ -20,6 +21,7 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
 pub(crate) struct Database {
     dir: PathBuf,
     replaced: AtomicBool,
+    recent: Recent,
     /// `None` only while dropping.
     db: Option<DB>,
 }
@@ -28,7 +30,7 @@ impl Database {
     pub(crate) fn open(dir: &Path, create: bool, block_cache_bytes: usize) -> Result<Database, DiskError> {
         let db = DB::open_cf_descriptors(&database_options(create), dir, descriptors(block_cache_bytes))
             .map_err(|error| DiskError::engine(dir, error))?;
-        Ok(Database { dir: dir.to_owned(), replaced: AtomicBool::new(false), db: Some(db) })
+        Ok(Database::around(dir, db))
     }
 
     /// Opens a directory that must not be changed, such as a checkpoint.
@@ -36,7 +38,16 @@ impl Database {
         let db =
             DB::open_cf_descriptors_read_only(&database_options(false), dir, descriptors(block_cache_bytes), false)
                 .map_err(|error| DiskError::engine(dir, error))?;
-        Ok(Database { dir: dir.to_owned(), replaced: AtomicBool::new(false), db: Some(db) })
+        Ok(Database::around(dir, db))
+    }
+
+    fn around(dir: &Path, db: DB) -> Database {
+        Database { dir: dir.to_owned(), replaced: AtomicBool::new(false), recent: Recent::new(), db: Some(db) }
+    }
+
+    /// What was written lately, in memory.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     pub(crate) fn dir(&self) -> &Path {

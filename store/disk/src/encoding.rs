@@ -76,6 +76,15 @@ pub(crate) fn current_value(kv: &KeyValue) -> Vec<u8> {
 
 /// Reads a [`current_value`].
 pub(crate) fn parse_current(key: Bytes, encoded: &[u8]) -> Result<KeyValue, Malformed> {
+    parse_current_with(key, encoded, Bytes::copy_from_slice)
+}
+
+/// Reads a [`current_value`]; the value is taken out by `copy`.
+pub(crate) fn parse_current_with(
+    key: Bytes,
+    encoded: &[u8],
+    copy: impl FnOnce(&[u8]) -> Bytes,
+) -> Result<KeyValue, Malformed> {
     let mut reader = Reader(encoded);
     Ok(KeyValue {
         key,
@@ -83,7 +92,7 @@ pub(crate) fn parse_current(key: Bytes, encoded: &[u8]) -> Result<KeyValue, Malf
         mod_revision: Revision(reader.number()?),
         version: reader.number()?,
         lease: LeaseId(reader.number()?),
-        value: Bytes::copy_from_slice(reader.0),
+        value: copy(reader.0),
     })
 }
 

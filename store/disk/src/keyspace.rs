@@ -115,6 +115,7 @@ impl Keyspace {
         }
         batch.state_mut().position = Some(position);
         let state = batch.write()?;
+        before.database().recent().observe(applied);
         self.publish(Arc::clone(before.database()), state);
         drop(writer);
         Ok(())

@@ -34,6 +34,7 @@ mod load;
 mod manifest;
 mod marker;
 mod options;
+mod recent;
 mod scan;
 mod sizes;
 mod state;

@@ -1,7 +1,7 @@
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, WriteBufferManager};
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, WriteBufferManager};
 
 /// Bytes of table blocks that are kept in memory, indexes and filters included, for all column families together.
-pub const BLOCK_CACHE_BYTES: usize = 32 * 1024 * 1024;
+pub const BLOCK_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes of commits that wait in memory for a flush, for all column families together. Also bounds what Raft has to
 /// apply again after a crash.
@@ -30,6 +30,12 @@ const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// gives its space back soon.
 const DELETIONS_WINDOW_ENTRIES: usize = 4_096;
 const DELETIONS_IN_WINDOW_MIN: usize = 2_048;
+
+/// Share of a write buffer that its key filter may take.
+const MEMTABLE_FILTER_RATIO: f64 = 0.05;
+
+/// Keys per hash bucket in a block of current values.
+const DATA_BLOCK_HASH_RATIO: f64 = 0.75;
 
 /// How to open a keyspace.
 #[derive(Clone, Debug)]
@@ -100,6 +106,14 @@ pub(crate) fn column_options(column: Column, cache: &Cache) -> rocksdb::Options 
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_bloom_filter(10.0, false);
     let mut options = rocksdb::Options::default();
+    if column == Column::Current {
+        // Most puts make no new key, and a put's first question is for the version before it: without a filter it
+        // would search every write buffer.
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_RATIO);
+        table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+        table.set_data_block_hash_ratio(DATA_BLOCK_HASH_RATIO);
+    }
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);

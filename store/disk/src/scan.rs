@@ -1,13 +1,39 @@
 //! Ordered reads of a range. The present is in `current` alone; the past is what of `current` is old enough, merged
 //! with the versions in `history` that were true then. A key is never in both at the same revision.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rocksdb::{DB, DBRawIteratorWithThreadMode};
 use xebec_store_core::{KeyRange, KeyValue, Revision, Visit};
 
 use crate::encoding::{self, Malformed};
 use crate::options::Column;
 use crate::{DiskError, View};
+
+/// Bytes of the first block that a scan copies keys and values into, and of the largest. One allocation serves many of them;
+/// a block stays in memory as long as one of them does.
+const COPY_BLOCK_BYTES_FIRST: usize = 4 * 1024;
+const COPY_BLOCK_BYTES_MAX: usize = 64 * 1024;
+
+/// Copies out of RocksDB's blocks, many small ones into one block of memory.
+struct Copies {
+    block: BytesMut,
+    block_bytes: usize,
+}
+
+impl Copies {
+    fn new() -> Copies {
+        Copies { block: BytesMut::new(), block_bytes: COPY_BLOCK_BYTES_FIRST }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if self.block.capacity() < bytes.len() {
+            self.block = BytesMut::with_capacity(self.block_bytes.max(bytes.len()));
+            self.block_bytes = (self.block_bytes * 2).min(COPY_BLOCK_BYTES_MAX);
+        }
+        self.block.extend_from_slice(bytes);
+        self.block.split().freeze()
+    }
+}
 
 pub(crate) fn scan(view: &View, range: &KeyRange, at: Revision, visit: &mut Visit<'_>) -> Result<(), DiskError> {
     if range.is_empty() {
@@ -62,13 +88,14 @@ struct Living<'v> {
     view: &'v View,
     iterator: DBRawIteratorWithThreadMode<'v, DB>,
     at: Revision,
+    copies: Copies,
 }
 
 impl<'v> Living<'v> {
     fn new(view: &'v View, range: &KeyRange, at: Revision) -> Result<Living<'v>, DiskError> {
         let mut iterator = view.iterate(Column::Current, range.end().map(Vec::from));
         iterator.seek(range.start());
-        let mut living = Living { view, iterator, at };
+        let mut living = Living { view, iterator, at, copies: Copies::new() };
         living.settle()?;
         Ok(living)
     }
@@ -79,7 +106,8 @@ impl<'v> Living<'v> {
 
     fn take(&mut self) -> Result<Option<KeyValue>, DiskError> {
         let Some((key, value)) = self.iterator.item() else { return Ok(None) };
-        let kv = encoding::parse_current(Bytes::copy_from_slice(key), value)
+        let copies = &mut self.copies;
+        let kv = encoding::parse_current_with(copies.copy(key), value, |value| copies.copy(value))
             .map_err(|Malformed| self.view.database().malformed(Column::Current))?;
         self.advance()?;
         Ok(Some(kv))

@@ -101,6 +101,9 @@ impl View {
     }
 
     pub(crate) fn version_at(&self, key: &[u8], at: Revision) -> Result<Option<KeyValue>, DiskError> {
+        if let Some(kv) = self.database().recent().get(key, at.min(self.state.revision)) {
+            return Ok(Some(kv));
+        }
         let living = self.living(key)?;
         if at >= self.state.revision || living.as_ref().is_some_and(|kv| kv.mod_revision <= at) {
             return Ok(living);

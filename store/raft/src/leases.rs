@@ -8,8 +8,8 @@ use tokio::{
     time::{self, Instant},
 };
 use xebec_store_core::{
-    Applied, ClusterClock, ClusterTime, Command, KeepAlive, LeaseCheckpoint, LeaseDeadline, LeaseId, LeaseRevoke,
-    LeaseTable, ReadView,
+    Applied, ClusterClock, ClusterTime, Command, LeaseCheckpoint, LeaseDeadline, LeaseId, LeaseRevoke, LeaseTable,
+    ReadView,
 };
 
 use crate::{error::RequestFailure, member::Member};
@@ -98,7 +98,7 @@ impl LeaseDesk {
         leading.as_mut().map(|leading| leading.clock.advance(self.reading_millis()))
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut LeaseTable, ClusterTime) -> T) -> Option<T> {
+    pub fn with<T>(&self, act: impl FnOnce(&mut LeaseTable, ClusterTime) -> T) -> Option<T> {
         let mut leading = self.leading.lock();
         let Leading { table, clock, .. } = leading.as_mut()?;
         let now = clock.advance(self.reading_millis());
@@ -115,22 +115,6 @@ impl LeaseDesk {
 }
 
 impl Member {
-    /// Renews a lease here, where the leader is. `None`: there is no such lease.
-    pub(crate) async fn renew_lease_as_leader(&self, id: LeaseId) -> Result<Option<i64>, RequestFailure> {
-        // Only the leader of the moment may promise anything.
-        self.confirm_leadership().await?;
-        let answer = self.leases().with(|table, now| (table.keep_alive(id, now), now));
-        match answer {
-            None => Err(RequestFailure::NotLeader),
-            Some((KeepAlive::NotFound, _)) => Ok(None),
-            Some((KeepAlive::Renewed { ttl_seconds }, _)) => Ok(Some(ttl_seconds)),
-            Some((KeepAlive::RenewedAfterCheckpoint { ttl_seconds, checkpoint }, now)) => {
-                self.propose_checkpoint(now, vec![checkpoint]).await?;
-                Ok(Some(ttl_seconds))
-            }
-        }
-    }
-
     /// What is left of a lease, where the leader is.
     pub(crate) async fn lease_life_as_leader(&self, id: LeaseId) -> Result<Option<LeaseLife>, RequestFailure> {
         self.confirm_leadership().await?;
@@ -138,7 +122,11 @@ impl Member {
         Ok(life.map(|(granted_seconds, left_seconds)| LeaseLife { granted_seconds, left_seconds }))
     }
 
-    async fn propose_checkpoint(&self, now: ClusterTime, deadlines: Vec<LeaseDeadline>) -> Result<(), RequestFailure> {
+    pub(crate) async fn propose_checkpoint(
+        &self,
+        now: ClusterTime,
+        deadlines: Vec<LeaseDeadline>,
+    ) -> Result<(), RequestFailure> {
         let command = Command::LeaseCheckpoint(LeaseCheckpoint { now, deadlines });
         match self.propose(command).await? {
             Ok(_) => Ok(()),

@@ -30,6 +30,7 @@ mod proposer;
 mod quorum;
 mod reader;
 mod reconfiguration;
+mod renewals;
 mod roster;
 mod seed;
 mod snapshot;

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use xebec_proto::xebec::peer::v1::{LeaseRemainingRequest, LeaseRenewRequest, leader_client::LeaderClient};
+use xebec_proto::xebec::peer::v1::{LeaseRemainingRequest, leader_client::LeaderClient};
 use xebec_store_core::{ClusterTime, Command, LeaseId};
 use xebec_store_disk::{CompactionStep, Keyspace};
 
@@ -34,6 +34,7 @@ use crate::{
     quorum::leader_in_touch,
     reader::{self, ReadReply},
     reconfiguration::ReconfigurationLimits,
+    renewals::{self, Renewal},
     state_machine::{Machine, StateMachine},
     types::{MemberId, MemberNode, Outcome, TypeConfig},
 };
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     pub reconfiguring: tokio::sync::Mutex<()>,
     pub proposals: mpsc::Sender<Proposal>,
     pub readers: mpsc::Sender<ReadReply>,
+    pub renewals: mpsc::Sender<Renewal>,
     pub leaders: watch::Sender<Option<MemberId>>,
     pub handle: Handle,
     pub runtime: Mutex<Option<Runtime>>,
@@ -76,6 +78,21 @@ impl Drop for Inner {
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// The ends at which requests of this member arrive.
+pub(crate) struct Queues {
+    pub proposals: mpsc::Receiver<Proposal>,
+    pub readers: mpsc::Receiver<ReadReply>,
+    pub renewals: mpsc::Receiver<Renewal>,
+}
+
+/// Why a request could not even be queued.
+fn refused<T>(error: mpsc::error::TrySendError<T>) -> RequestFailure {
+    match error {
+        mpsc::error::TrySendError::Full(_) => RequestFailure::TooManyRequests,
+        mpsc::error::TrySendError::Closed(_) => RequestFailure::Stopped,
     }
 }
 
@@ -198,10 +215,7 @@ impl Member {
     pub async fn propose(&self, command: Command) -> Result<Outcome, RequestFailure> {
         let (reply, answer) = oneshot::channel();
         let proposal = Proposal { command, deadline: Instant::now() + REQUEST_TIMEOUT, reply };
-        self.0.proposals.try_send(proposal).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => RequestFailure::TooManyRequests,
-            mpsc::error::TrySendError::Closed(_) => RequestFailure::Stopped,
-        })?;
+        self.0.proposals.try_send(proposal).map_err(refused)?;
         answer.await.unwrap_or(Err(RequestFailure::Stopped))
     }
 
@@ -211,10 +225,7 @@ impl Member {
     /// [`RequestFailure::NoLeader`], [`RequestFailure::Timeout`] and the like; nothing was changed.
     pub async fn linearizable(&self) -> Result<(), RequestFailure> {
         let (reply, answer) = oneshot::channel();
-        self.0.readers.try_send(reply).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => RequestFailure::TooManyRequests,
-            mpsc::error::TrySendError::Closed(_) => RequestFailure::Stopped,
-        })?;
+        self.0.readers.try_send(reply).map_err(refused)?;
         let index = limited(REQUEST_TIMEOUT, answer).await?.unwrap_or(Err(RequestFailure::Stopped))?;
         let mut applied = self.feed().applied();
         match limited(REQUEST_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await? {
@@ -237,14 +248,9 @@ impl Member {
     /// # Errors
     /// [`RequestFailure::NoLeader`] if nobody led in time.
     pub async fn renew_lease(&self, id: LeaseId) -> Result<Option<i64>, RequestFailure> {
-        self.at_leader(
-            || self.renew_lease_as_leader(id),
-            |mut client| async move {
-                let response = client.lease_renew(LeaseRenewRequest { id: id.0 }).await?.into_inner();
-                Ok(Some(response.ttl_seconds).filter(|ttl_seconds| *ttl_seconds > 0))
-            },
-        )
-        .await
+        let (reply, answer) = oneshot::channel();
+        self.0.renewals.try_send(Renewal { id, reply }).map_err(refused)?;
+        answer.await.unwrap_or(Err(RequestFailure::Stopped))
     }
 
     /// What is left of a lease, as the leader knows. `None`: there is no such lease.
@@ -265,7 +271,7 @@ impl Member {
     }
 
     /// Asks the leader something that may safely be asked again, here or by call.
-    async fn at_leader<T, Here, There>(
+    pub(crate) async fn at_leader<T, Here, There>(
         &self,
         here: impl Fn() -> Here,
         there: impl Fn(LeaderClient<PeerChannel>) -> There,
@@ -370,9 +376,10 @@ impl Member {
     }
 
     /// Starts the member's own work on Raft's runtime.
-    pub(crate) fn spawn_work(&self, proposals: mpsc::Receiver<Proposal>, readers: mpsc::Receiver<ReadReply>) {
-        self.spawn(proposer::run(self.clone(), proposals));
-        self.spawn(reader::run(self.clone(), readers));
+    pub(crate) fn spawn_work(&self, queues: Queues) {
+        self.spawn(proposer::run(self.clone(), queues.proposals));
+        self.spawn(reader::run(self.clone(), queues.readers));
+        self.spawn(renewals::run(self.clone(), queues.renewals));
         self.spawn(leases::run(self.clone()));
         self.spawn(self.clone().follow_leadership());
         self.spawn(self.clone().follow_leases());

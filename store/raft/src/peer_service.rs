@@ -23,7 +23,9 @@ use crate::{
     network::frame,
     peers::{CheckHeaders, PEER_MESSAGE_BYTES_MAX},
     proposer::{BATCH_COMMANDS_MAX, limited},
-    reader, snapshot,
+    reader,
+    renewals::RENEWALS_PER_ROUND_MAX,
+    snapshot,
     types::{AppendResult, TypeConfig},
     wire,
 };
@@ -162,8 +164,13 @@ impl Leader for PeerService {
     }
 
     async fn lease_renew(&self, request: Request<LeaseRenewRequest>) -> Result<Response<LeaseRenewResponse>, Status> {
-        let renewed = self.0.renew_lease_as_leader(LeaseId(request.get_ref().id)).await.map_err(status)?;
-        Ok(Response::new(LeaseRenewResponse { ttl_seconds: renewed.unwrap_or(0) }))
+        let ids: Vec<LeaseId> = request.into_inner().ids.into_iter().map(LeaseId).collect();
+        if ids.len() > RENEWALS_PER_ROUND_MAX {
+            return Err(Status::invalid_argument(format!("more than {RENEWALS_PER_ROUND_MAX} leases")));
+        }
+        let renewed = self.0.renew_leases_as_leader(&ids).await.map_err(status)?;
+        let ttl_seconds = renewed.into_iter().map(|seconds| seconds.unwrap_or(0)).collect();
+        Ok(Response::new(LeaseRenewResponse { ttl_seconds }))
     }
 
     async fn lease_remaining(

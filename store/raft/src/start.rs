@@ -32,13 +32,14 @@ use crate::{
     identity::{Identity, Passport, Stage, cluster_id, member_dir, member_id},
     leases::LeaseDesk,
     log_store::{LogStore, StoredEntry},
-    member::{Inner, Member},
+    member::{Inner, Member, Queues},
     network::Network,
     papers::Papers,
     peers::{Dialer, Peers},
     proposer::PROPOSALS_WAITING_MAX,
     reader::READERS_WAITING_MAX,
     reconfiguration::ReconfigurationLimits,
+    renewals::RENEWALS_WAITING_MAX,
     roster::Roster,
     state_machine::{Machine, StateMachine},
     surroundings::Surroundings,
@@ -158,6 +159,7 @@ async fn start_on(
     .map_err(|error| StartError::Raft(error.to_string()))?;
     let (proposals, proposals_rx) = mpsc::channel(PROPOSALS_WAITING_MAX);
     let (readers, readers_rx) = mpsc::channel(READERS_WAITING_MAX);
+    let (renewals, renewals_rx) = mpsc::channel(RENEWALS_WAITING_MAX);
     let this = Member::new(Inner {
         id: member,
         cluster_id: cluster,
@@ -172,6 +174,7 @@ async fn start_on(
         reconfiguring: tokio::sync::Mutex::new(()),
         proposals,
         readers,
+        renewals,
         leaders: watch::Sender::new(None),
         handle,
         runtime: Mutex::new(runtime.0.take()),
@@ -179,7 +182,7 @@ async fn start_on(
     });
     this.open_for_snapshots();
     raft.run();
-    this.spawn_work(proposals_rx, readers_rx);
+    this.spawn_work(Queues { proposals: proposals_rx, readers: readers_rx, renewals: renewals_rx });
     this.spawn_admission(config.is_new_cluster);
     Ok(this)
 }
