@@ -221,6 +221,15 @@ impl Member {
 
     /// Waits until this member shows everything that was acknowledged before the call.
     ///
+    /// By read index, never by lease (Ongaro's thesis, section 6.4): the leader notes its commit index, at least that of
+    /// the first entry of its own term, and then has a quorum answer heartbeats that were sent after the request came
+    /// (openraft's `ReadPolicy::ReadIndex` reuses no earlier answer, not even one of the same instant). No clock takes
+    /// part. A leader that was paused for however long wakes up with requests in its hands, but the heartbeats it then
+    /// sends carry its old term, and whoever has voted since refuses them: no quorum, no index, no stale read. A member
+    /// that follows asks the leader over the wire the same way, and waits until it has applied the index. The read
+    /// itself comes after: a pause in between makes it late, and a late read of a state that was current at some moment
+    /// between request and answer is linearizable.
+    ///
     /// # Errors
     /// [`RequestFailure::NoLeader`], [`RequestFailure::Timeout`] and the like; nothing was changed.
     pub async fn linearizable(&self) -> Result<(), RequestFailure> {

@@ -237,3 +237,67 @@ impl FileWriter {
         Ok(self.dir)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, contents: &[u8]) -> CheckpointFile {
+        CheckpointFile { name: name.to_owned(), size_bytes: contents.len() as u64, crc32c: crc32c::crc32c(contents) }
+    }
+
+    fn chunk(file: u32, offset: u64, data: &'static [u8]) -> SnapshotChunk {
+        SnapshotChunk { file, offset, crc32c: crc32c::crc32c(data), data: Bytes::from_static(data) }
+    }
+
+    fn writer(dir: &Path) -> FileWriter {
+        FileWriter::new(dir.join("incoming"), vec![file("a.sst", b"first"), file("b.sst", b"second")]).unwrap()
+    }
+
+    #[test]
+    fn chunks_in_order_become_the_files() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let mut writer = writer(dir.path());
+        for part in [chunk(0, 0, b"fir"), chunk(0, 3, b"st"), chunk(1, 0, b"second")] {
+            writer.write(&part).unwrap();
+        }
+        let made = writer.finish().unwrap();
+        assert_eq!(fs::read(made.0.join("a.sst")).unwrap(), b"first");
+        assert_eq!(fs::read(made.0.join("b.sst")).unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_damaged_missing_or_misplaced_chunk_is_refused_and_nothing_stays() {
+        let mut flipped = chunk(0, 0, b"first");
+        flipped.data = Bytes::from_static(b"fIrst");
+        let damaged: [(&[SnapshotChunk], &str); 5] = [
+            (&[flipped], "a.sst: offset 0: wrong checksum"),
+            (&[chunk(0, 1, b"irst")], "a.sst: offset 1 is out of order"),
+            (&[chunk(0, 0, b"fir"), chunk(1, 0, b"second")], "a.sst is cut short"),
+            (&[chunk(2, 0, b"x")], "there is no file 2"),
+            (&[chunk(0, 0, b"first"), chunk(1, 0, b"sec")], "b.sst is cut short"),
+        ];
+        for (chunks, reason) in damaged {
+            let dir = tempfile::TempDir::new().unwrap();
+            let mut writer = writer(dir.path());
+            let refused = chunks.iter().find_map(|chunk| writer.write(chunk).err());
+            let refused = match refused {
+                Some(error) => {
+                    drop(writer);
+                    error
+                }
+                None => writer.finish().unwrap_err(),
+            };
+            assert_eq!(refused.to_string(), reason);
+            assert!(!dir.path().join("incoming").exists(), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_refused() {
+        let dir = tempfile::TempDir::new().unwrap();
+        for name in ["../a.sst", "/etc/a", "a/b", "", ".."] {
+            assert!(FileWriter::new(dir.path().join("incoming"), vec![file(name, b"")]).is_err(), "{name:?}");
+        }
+    }
+}
