@@ -14,6 +14,7 @@ mod entry;
 mod error;
 mod files;
 mod log;
+mod planted;
 mod queue;
 mod record;
 mod segment;
@@ -24,3 +25,6 @@ pub use entry::LogEntry;
 pub use error::LogError;
 pub use files::{File, Files, LocalFiles, Lock, Work};
 pub use log::{Log, LogOptions};
+#[cfg(feature = "planted-bugs")]
+pub use planted::plant;
+pub use planted::{BUGS_CAN_BE_PLANTED, PlantedBug, is_planted};

@@ -7,6 +7,7 @@ use crate::{
     error::LogError,
     files::{Files, Work},
     log::Shared,
+    planted::{PlantedBug, is_planted},
     queue::{Command, Done},
     record::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX},
     segment::{Segment, sync_dir},
@@ -177,7 +178,9 @@ impl<E: LogEntry> Writer<E> {
             state.segments.back().map(|segment| (segment.file.clone(), segment.path.clone(), segment.size_bytes))
         };
         if let Some((file, path, size)) = active {
-            file.sync_data().map_err(LogError::io(&path))?;
+            if !is_planted(PlantedBug::SkipFsync) {
+                file.sync_data().map_err(LogError::io(&path))?;
+            }
             self.synced_bytes = size;
         }
         Ok(())

@@ -11,6 +11,7 @@ use xebec_store_core::{
     Applied, ClusterClock, ClusterTime, Command, LeaseCheckpoint, LeaseDeadline, LeaseId, LeaseRevoke, LeaseTable,
     ReadView,
 };
+use xebec_store_log::{PlantedBug, is_planted};
 
 use crate::{error::RequestFailure, member::Member};
 
@@ -63,7 +64,10 @@ impl LeaseDesk {
         let mut leading = self.leading.lock();
         let view = view();
         let now = view.cluster_time();
-        let leases = view.leases().map_err(|error| error.to_string())?;
+        let mut leases = view.leases().map_err(|error| error.to_string())?;
+        if is_planted(PlantedBug::ForgetLease) {
+            leases.pop();
+        }
         *leading = Some(Leading {
             term,
             table: LeaseTable::promoted(now, leases),

@@ -9,6 +9,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use xebec_proto::xebec::peer::v1::ReadIndexRequest;
+use xebec_store_log::{PlantedBug, is_planted};
 
 use crate::{
     error::RequestFailure,
@@ -74,6 +75,9 @@ async fn read_index(member: &Member, deadline: Instant) -> Result<u64, RequestFa
 
 /// `None` if this member does not lead (any more), or cannot reach enough others.
 pub(crate) async fn read_index_here(member: &Member, deadline: Instant) -> Result<Option<u64>, RequestFailure> {
+    if is_planted(PlantedBug::StaleRead) && member.leads() {
+        return Ok(Some(*member.feed().applied().borrow()));
+    }
     match timeout_at(deadline, member.raft().get_read_log_id(ReadPolicy::ReadIndex)).await {
         Ok(Ok((read, _))) => Ok(Some(read.index())),
         Ok(Err(RaftError::APIError(

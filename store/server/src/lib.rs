@@ -17,6 +17,7 @@ mod front;
 mod gateway;
 mod health;
 mod http;
+mod in_process;
 mod initial;
 mod interceptor;
 mod kv;
@@ -39,6 +40,7 @@ mod watch;
 pub use flags::{
     ConnectionFlags, Elsewhere, Flags, HttpFlags, MAX_REQUEST_BYTES_DEFAULT, MAX_TXN_OPS_DEFAULT, TlsFlags,
 };
+pub use in_process::client_services;
 pub use initial::{DiscoveryFlags, MembershipFlags};
 pub use operate::{OperateError, StoreCommand, command};
 pub use response_budget::RESPONSE_BYTES_IN_FLIGHT_DEFAULT;

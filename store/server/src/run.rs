@@ -131,19 +131,10 @@ async fn serve(
             member.raft_runtime().spawn(served);
         }
     }
-    let limits = Limits {
-        request_bytes_max: flags.max_request_bytes,
-        txn_ops_max: flags.max_txn_ops,
-        quota_bytes: flags.quota_backend_bytes,
-        election_timeout: Duration::from_millis(flags.election_timeout),
-        progress_interval: flags.watch_progress_notify_interval,
-        response_bytes_max: flags.max_response_bytes_in_flight,
-        extensive_metrics: flags.http.metrics == "extensive",
-    };
-    let context = Context::new(member.clone(), limits, authenticator);
+    let context = Context::new(member.clone(), limits(flags), authenticator);
     tokio::spawn(metrics::follow_leaders(context.clone()));
     tokio::spawn(auth::expire_tokens(member.clone()));
-    let front = Front::new(context.clone(), flags.http.clone(), client_services(&context));
+    let front = Front::new(context.clone(), flags.http.clone(), client_router(&context));
     serve_clients(&front, listen::ConnectionLimits::of(&flags.connections), client_ports);
     let (published, name, urls) = (member.clone(), flags.name.clone(), flags.advertise_client_urls.clone());
     let stop = stop.clone();
@@ -163,8 +154,21 @@ async fn serve(
     Ok(())
 }
 
+/// The limits that the flags set.
+pub(crate) fn limits(flags: &Flags) -> Limits {
+    Limits {
+        request_bytes_max: flags.max_request_bytes,
+        txn_ops_max: flags.max_txn_ops,
+        quota_bytes: flags.quota_backend_bytes,
+        election_timeout: Duration::from_millis(flags.election_timeout),
+        progress_interval: flags.watch_progress_notify_interval,
+        response_bytes_max: flags.max_response_bytes_in_flight,
+        extensive_metrics: flags.http.metrics == "extensive",
+    }
+}
+
 /// The gRPC services for clients.
-fn client_services(context: &Context) -> Router {
+pub(crate) fn client_router(context: &Context) -> Router {
     let bytes_max = context.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
     let kv = KvServer::new(KvService(context.clone())).max_decoding_message_size(bytes_max);
     let watch = WatchServer::new(WatchService(context.clone())).max_decoding_message_size(bytes_max);

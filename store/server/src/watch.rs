@@ -22,6 +22,7 @@ use xebec_proto::etcdserverpb::{
 };
 use xebec_store_core::{Delivery, KeyRange, ReadView, Revision, WatchCursor, WatchSpec, WatchStep};
 use xebec_store_disk::CatchUp;
+use xebec_store_log::{PlantedBug, is_planted};
 
 use crate::{
     auth::{Credentials, Demand, watch_refusal},
@@ -274,7 +275,9 @@ impl WatchStream {
             fragment = watcher.fragment;
         }
         let mut response = self.response(watch_id, delivery.revision);
-        response.events = delivery.events.into_iter().map(convert::event).collect();
+        let is_dropped = |revision: Revision| is_planted(PlantedBug::DropWatchEvent) && revision.0 % 50 == 7;
+        let events = delivery.events.into_iter().filter(|event| !is_dropped(event.kv.mod_revision));
+        response.events = events.map(convert::event).collect();
         if !fragment {
             return self.send(response).await;
         }
