@@ -16,6 +16,8 @@ use xebec_store_sim::simulation::{self, Outcome, Plan};
 
 /// Between two looks at the running processes.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Room for a simulation's stack.
+const STACK_BYTES: usize = 64 << 20;
 /// A seed that runs longer than this hangs.
 const SEED_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -127,9 +129,6 @@ fn spawn(arguments: &Arguments, seed: u64) -> Result<Child> {
 
 /// Runs one seed here.
 fn one(arguments: &Arguments) -> Result<()> {
-    if let Some(name) = &arguments.plant {
-        plant(name)?;
-    }
     if arguments.verbose {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
         tracing_subscriber::fmt().without_time().with_ansi(false).with_env_filter(filter).init();
@@ -143,7 +142,16 @@ fn one(arguments: &Arguments) -> Result<()> {
         messages: arguments.messages,
         directory: if memory.is_dir() { memory } else { std::env::temp_dir() },
     };
-    let outcome = simulation::run(&plan)?;
+    let bug = arguments.plant.clone();
+    // A thread of its own, which has drawn no randomness yet.
+    let run = move || {
+        if let Some(bug) = &bug {
+            plant(bug)?;
+        }
+        simulation::run(&plan)
+    };
+    let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(run)?;
+    let outcome = thread.join().map_err(|_| anyhow::anyhow!("the simulation panicked"))??;
     println!("{}", serde_json::to_string(&outcome)?);
     match outcome.violation {
         Some(violation) if arguments.verbose => bail!("seed {}: {violation}", arguments.seed),
