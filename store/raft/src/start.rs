@@ -292,7 +292,10 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
     let view = keyspace.view();
     let applied = view.position().map_or(0, |position| position.index);
     let last = log.last_index().unwrap_or(0);
-    if applied > last && applied > log.floor() {
+    // The keyspace may have come further than a log that lost its unsynced end with the power: entries are applied when a
+    // majority has them on disk, this member or not. It has what they said, and openraft goes on behind it. A log
+    // without a vote is another matter: it was emptied.
+    if applied > last && applied > log.floor() && log.vote().is_none() {
         return Err(StartError::LogTooShort { log_dir, last, applied });
     }
     let feed = Feed::new(retention.events, view.current_revision(), applied);

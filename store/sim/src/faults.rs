@@ -39,6 +39,8 @@ pub struct Faults {
     fair_at: Option<u64>,
     patients: Vec<Patient>,
     trace: Trace,
+    /// Left out of what is noted, since it has another name in every run.
+    directory: String,
     /// Faults so far.
     pub count: u64,
     /// When clocks jumped, in simulated milliseconds.
@@ -50,15 +52,15 @@ pub struct Faults {
 impl Faults {
     /// A schedule for so many members.
     #[must_use]
-    pub fn new(members: usize, mut dice: Dice, trace: Trace) -> Self {
+    pub fn new(members: usize, mut dice: Dice, trace: Trace, directory: String) -> Self {
         let next_at = 1_500 + dice.within(PAUSE_MILLIS.0, PAUSE_MILLIS.1);
         let patients = (0..members).map(|_| Patient::default()).collect();
         let (heal_at, fair_at) = (None, None);
-        Self { dice, next_at, heal_at, fair_at, patients, trace, count: 0, jumps: Vec::new(), refusals: 0 }
+        Self { dice, next_at, heal_at, fair_at, patients, trace, directory, count: 0, jumps: Vec::new(), refusals: 0 }
     }
 
     fn note(&self, now: u64, what: std::fmt::Arguments<'_>) {
-        self.trace.note(now * 1_000, format_args!("FAULT {what}"));
+        self.trace.note(now * 1_000, format_args!("FAULT {}", what.to_string().replace(&self.directory, "")));
     }
 
     /// Lets faults happen and end.
@@ -153,9 +155,11 @@ impl Faults {
             }
             90..92 => {
                 let id = self.dice.below(members);
-                machines[id].disk.fail_syncs();
-                self.patients[id].may_stop = true;
-                self.note(now, format_args!("m{id}'s disk fails its syncs"));
+                if machines[id].member().is_some() {
+                    machines[id].disk.fail_syncs();
+                    self.patients[id].may_stop = true;
+                    self.note(now, format_args!("m{id}'s disk fails its syncs"));
+                }
             }
             _ => self.move_leader(now, machines),
         }

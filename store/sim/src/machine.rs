@@ -184,19 +184,19 @@ impl Machine {
             return Happened::Nothing;
         }
         self.clock_debt_micros += 1_000 + self.drift_per_million / 1_000;
-        let mut millis = u64::try_from(self.clock_debt_micros / 1_000).unwrap_or(0);
+        let millis = u64::try_from(self.clock_debt_micros / 1_000).unwrap_or(0);
         self.clock_debt_micros -= millis as i64 * 1_000;
-        millis += std::mem::take(&mut self.pause_jump_millis);
+        let jump = std::mem::take(&mut self.pause_jump_millis);
         match std::mem::replace(&mut self.life, Life::Down) {
             Life::Down => Happened::Nothing,
             Life::Up(runtime, member) => {
-                pass(&runtime, millis);
+                pass(&runtime, jump, millis);
                 let failed = member.status().failed;
                 self.life = Life::Up(runtime, member);
                 failed.map_or(Happened::Nothing, Happened::Stopped)
             }
             Life::Starting(runtime, starting) => {
-                pass(&runtime, millis);
+                pass(&runtime, jump, millis);
                 if !starting.is_finished() {
                     self.life = Life::Starting(runtime, starting);
                     return Happened::Nothing;
@@ -279,9 +279,12 @@ impl Machine {
     }
 }
 
-/// Lets a runtime work for so many of its milliseconds.
-fn pass(runtime: &Runtime, millis: u64) {
+/// Lets a runtime's clock jump, and then the runtime work for so many of its milliseconds.
+fn pass(runtime: &Runtime, jump: u64, millis: u64) {
     runtime.block_on(async {
+        if jump > 0 {
+            time::advance(Duration::from_millis(jump)).await;
+        }
         if millis == 0 {
             tokio::task::yield_now().await;
         } else {

@@ -7,7 +7,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
     convert::Infallible,
     pin::Pin,
     sync::Arc,
@@ -124,6 +124,8 @@ struct Call {
     closed: CancellationToken,
     opened: bool,
     silent_since: Option<u64>,
+    /// What a cut holds up, per direction, in order.
+    held: [VecDeque<Message>; 2],
 }
 
 struct Inner {
@@ -316,6 +318,7 @@ impl Network {
             closed: closed.clone(),
             opened: false,
             silent_since: None,
+            held: Default::default(),
         };
         inner.calls.insert(id, call);
         (id, closed)
@@ -347,7 +350,15 @@ impl Network {
 
     /// Delivers what is due at `now_micros`.
     pub fn advance(&self, now_micros: u64) {
-        self.0.lock().now_micros = now_micros;
+        let freed: Vec<Message> = {
+            let mut inner = self.0.lock();
+            inner.now_micros = now_micros;
+            let Inner { cut, calls, .. } = &mut *inner;
+            let held = calls.values_mut().flat_map(|call| call.held.iter_mut());
+            let freed = held.filter(|held| held.front().is_some_and(|message| !cut[message.from][message.to]));
+            freed.flat_map(std::mem::take).collect()
+        };
+        freed.into_iter().for_each(|message| self.arrive(message));
         loop {
             let message = {
                 let mut inner = self.0.lock();
@@ -385,12 +396,21 @@ impl Network {
     fn deliver(&self, message: Message) {
         let Message { from, to, call: id, payload } = message;
         let mut inner = self.0.lock();
-        if inner.cut[from][to] {
-            // TCP tries again.
-            let again = inner.now_micros + 20_000;
-            inner.enqueue(again, Message { from, to, call: id, payload });
+        let is_cut = inner.cut[from][to];
+        let Some(call) = inner.calls.get_mut(&id) else { return };
+        let held = &mut call.held[usize::from(from == call.client)];
+        if is_cut || !held.is_empty() {
+            // TCP tries again, and keeps the order.
+            held.push_back(Message { from, to, call: id, payload });
             return;
         }
+        drop(inner);
+        self.arrive(Message { from, to, call: id, payload });
+    }
+
+    fn arrive(&self, message: Message) {
+        let Message { from, to, call: id, payload } = message;
+        let mut inner = self.0.lock();
         inner.delivered += 1;
         inner.trace_delivery(from, to, id, &payload);
         let host = inner.hosts[to].clone();
@@ -561,6 +581,7 @@ impl Inner {
                 closed: CancellationToken::new(),
                 opened: false,
                 silent_since: None,
+                held: Default::default(),
                 ..*call
             };
             self.calls.insert(double, double_call);

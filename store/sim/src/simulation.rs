@@ -151,7 +151,7 @@ impl World {
         for (number, prefix) in WATCHED.iter().enumerate() {
             clients.spawn(client(CLIENTS + number).watch(dice.split(), prefix));
         }
-        let faults = Faults::new(plan.members, dice.split(), trace.clone());
+        let faults = Faults::new(plan.members, dice.split(), trace.clone(), directory.display().to_string());
         let checks = RaftChecks::default();
         Ok(Self { now: 0, network, machines, faults, clients, history, checks, dice, done, trace })
     }
