@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod clusters;
+mod sim;
 mod tests;
 mod tidy;
 
@@ -43,6 +44,12 @@ enum Command {
         /// Only the tests that need no cluster
         #[arg(long)]
         quick: bool,
+    },
+    /// Simulate clusters of the store from seeds: deterministic, with network, disk and clock faults
+    Sim {
+        /// What the simulator takes: --seeds N --seed S --members 3|5 --steps MILLISECONDS --plant BUG --verbose
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Format, lints, dependency direction, file sizes, no sleeping tests
     Tidy,
@@ -106,6 +113,7 @@ fn run(arguments: Arguments) -> Result<()> {
             HostAction::Start { name } => clusters::start(&name),
         },
         Command::Test { quick } => tests::run(quick),
+        Command::Sim { arguments } => sim::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Bench { what: Bench::Cluster } => bench::cluster(),
         Command::Bench { what: Bench::Store { against, options } } => bench::store::run(against.as_deref(), &options),

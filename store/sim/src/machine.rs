@@ -17,7 +17,10 @@ use tokio::{
     time,
 };
 use xebec_store_core::EventLogOptions;
-use xebec_store_raft::{Member, MemberConfig, PeerService, Retention, StartError, Surroundings, start_here};
+use xebec_store::Flags;
+use xebec_store_raft::{
+    Member, MemberConfig, PeerService, ReconfigurationLimits, Retention, StartError, Surroundings, start_here,
+};
 
 use crate::{
     dice::Dice,
@@ -162,6 +165,8 @@ impl Machine {
                 .map(|name| (name.clone(), vec![Self::url(name)]))
                 .collect::<BTreeMap<_, _>>(),
             is_new_cluster: true,
+            force_new_cluster: false,
+            limits: ReconfigurationLimits { is_strict: true, learners_max: 1 },
             token: "simulation".to_owned(),
             heartbeat_millis: HEARTBEAT_MILLIS,
             election_millis: ELECTION_MILLIS,
@@ -203,7 +208,9 @@ impl Machine {
                 }
                 match runtime.block_on(starting) {
                     Ok(Ok(member)) => {
-                        self.serve(&runtime, &member);
+                        if let Err(error) = self.serve(&runtime, &member) {
+                            return Happened::Refused(StartError::Config(error.to_string()));
+                        }
                         self.life = Life::Up(runtime, member);
                         Happened::Started
                     }
@@ -229,17 +236,14 @@ impl Machine {
         }
     }
 
-    fn serve(&self, runtime: &Runtime, member: &Member) {
+    fn serve(&self, runtime: &Runtime, member: &Member) -> Result<(), xebec_store::Error> {
         let host = Host {
             runtime: runtime.handle().clone(),
             peer: PeerService::routes(member).into_axum_router(),
-            client: xebec_store::client_services(
-                member,
-                Duration::from_millis(ELECTION_MILLIS),
-                Duration::from_secs(PROGRESS_SECONDS),
-            ),
+            client: xebec_store::client_services(member, &flags())?,
         };
         self.network.up(self.id, host);
+        Ok(())
     }
 
     /// Stops the process for a while; its clock goes on unless the whole machine was stopped.
@@ -277,6 +281,17 @@ impl Machine {
     pub fn keyspace_dir(&self) -> PathBuf {
         self.dir().join("member/keyspace")
     }
+}
+
+/// The store's default flags, without a quota, and with progress to be seen.
+fn flags() -> Flags {
+    #[derive(clap::Parser)]
+    struct Store {
+        #[command(flatten)]
+        flags: Flags,
+    }
+    let progress = format!("--watch-progress-notify-interval={PROGRESS_SECONDS}");
+    <Store as clap::Parser>::parse_from(["store", "--quota-backend-bytes=0", &progress]).flags
 }
 
 /// Lets a runtime's clock jump, and then the runtime work for so many of its milliseconds.
