@@ -14,6 +14,9 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A highly available Kubernetes control plane with a store of its own.
+/// The bugs that the store's simulator plants are in no binary that people run.
+const _: () = assert!(!xebec_store::BUGS_CAN_BE_PLANTED, "built with the feature planted-bugs");
+
 #[derive(Parser)]
 #[command(name = "xebec", version)]
 struct Arguments {
