@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::build::{cargo, install_missing, run_visibly, Need};
+use crate::build::{Need, cargo, install_missing, run_visibly};
 
 /// Runs the simulator with these arguments. Only a run that plants a bug is built with the means to.
 pub fn run(arguments: &[String]) -> Result<()> {

@@ -16,8 +16,8 @@ use tokio::{
     task::JoinHandle,
     time,
 };
-use xebec_store_core::EventLogOptions;
 use xebec_store::Flags;
+use xebec_store_core::EventLogOptions;
 use xebec_store_raft::{
     Member, MemberConfig, PeerService, ReconfigurationLimits, Retention, StartError, Surroundings, start_here,
 };

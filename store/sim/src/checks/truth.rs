@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use xebec_store_core::{Command, Event, MemoryStore, ReadView, Revision, apply};
+use xebec_store_core::{Command, Event, MemoryStore, ReadView, Revision, Write, apply};
 
 use crate::checks::{Violation, raft::Committed};
 
@@ -68,16 +68,16 @@ impl Truth {
             let change = Change { events: applied.events.clone(), command: command.clone(), seen_millis };
             self.changes.insert(applied.revision.0, change);
         }
-        if applied.result.is_err() {
-            return Ok(());
-        }
-        match command {
-            Command::LeaseRevoke(revoke) => {
-                let ids = revoke.ids.iter().map(|id| id.0).collect();
-                self.revocations.push(Revocation { ids, seen_millis });
+        let mut ids = Vec::new();
+        for write in &applied.writes {
+            match write {
+                Write::LeaseRemove(id) => ids.push(id.0),
+                Write::Compact(revision) => self.compactions.push(revision.0),
+                _ => {}
             }
-            Command::Compact { revision } => self.compactions.push(revision.0),
-            _ => {}
+        }
+        if !ids.is_empty() {
+            self.revocations.push(Revocation { ids, seen_millis });
         }
         Ok(())
     }
