@@ -290,7 +290,7 @@ fn flags() -> Flags {
         #[command(flatten)]
         flags: Flags,
     }
-    let progress = format!("--watch-progress-notify-interval={PROGRESS_SECONDS}");
+    let progress = format!("--watch-progress-notify-interval={PROGRESS_SECONDS}s");
     <Store as clap::Parser>::parse_from(["store", "--quota-backend-bytes=0", &progress]).flags
 }
 
