@@ -9,6 +9,7 @@ use rocksdb::{
 };
 
 use crate::DiskError;
+use crate::counts::Counts;
 use crate::marker::{TableSum, Tables};
 use crate::options::{BLOCK_CACHE_BYTES, Column, column_options, database_options};
 use crate::recent::Recent;
@@ -22,6 +23,7 @@ pub(crate) struct Database {
     dir: PathBuf,
     replaced: AtomicBool,
     recent: Recent,
+    counts: Counts,
     /// `None` only while dropping.
     db: Option<DB>,
 }
@@ -42,12 +44,23 @@ impl Database {
     }
 
     fn around(dir: &Path, db: DB) -> Database {
-        Database { dir: dir.to_owned(), replaced: AtomicBool::new(false), recent: Recent::new(), db: Some(db) }
+        Database {
+            dir: dir.to_owned(),
+            replaced: AtomicBool::new(false),
+            recent: Recent::new(),
+            counts: Counts::default(),
+            db: Some(db),
+        }
     }
 
     /// What was written lately, in memory.
     pub(crate) fn recent(&self) -> &Recent {
         &self.recent
+    }
+
+    /// Counts of large ranges.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     pub(crate) fn dir(&self) -> &Path {

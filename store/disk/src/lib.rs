@@ -24,6 +24,7 @@ mod auth;
 mod batch;
 mod checkpoint;
 mod compaction;
+mod counts;
 mod database;
 mod encoding;
 mod error;

@@ -63,19 +63,20 @@ pub(crate) fn scan(view: &View, range: &KeyRange, at: Revision, visit: &mut Visi
     }
 }
 
-pub(crate) fn count(view: &View, range: &KeyRange, at: Revision) -> Result<u64, DiskError> {
+/// Counts the keys of a range one by one, up to `count_max` or one more.
+pub(crate) fn count(view: &View, range: &KeyRange, at: Revision, count_max: u64) -> Result<u64, DiskError> {
     if range.is_empty() {
         return Ok(0);
     }
     let mut count = 0;
     let mut living = Living::new(view, range, at)?;
-    while living.key().is_some() {
+    while living.key().is_some() && count < count_max {
         count += 1;
         living.advance()?;
     }
     if at < view.state().revision {
         let mut past = Past::new(view, range, at)?;
-        while past.key().is_some() {
+        while past.key().is_some() && count < count_max {
             count += 1;
             past.advance()?;
         }

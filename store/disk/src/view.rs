@@ -9,6 +9,7 @@ use xebec_store_core::{
 };
 
 use crate::DiskError;
+use crate::counts;
 use crate::database::Database;
 use crate::encoding;
 use crate::options::Column;
@@ -194,7 +195,7 @@ impl ReadView for View {
         if let KeyRange::Key(key) = range {
             return Ok(u64::from(self.version_at(key, at)?.is_some()));
         }
-        Ok(scan::count(self, range, at)?)
+        Ok(counts::count(self, range, at)?)
     }
 
     fn lease(&self, id: LeaseId) -> Result<Option<Lease>, ViewError> {

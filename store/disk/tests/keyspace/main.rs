@@ -3,5 +3,6 @@
 
 mod agreement;
 mod commands;
+mod counts;
 mod damage;
 mod recovery;

@@ -16,6 +16,7 @@ mod player;
 #[path = "../processes/mod.rs"]
 mod processes;
 mod random;
+mod scenes;
 mod server;
 mod shrink;
 mod step;
