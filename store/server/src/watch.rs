@@ -33,6 +33,8 @@ use crate::{
 
 /// Responses that wait for a slow client.
 const RESPONSES_AHEAD_MAX: usize = 16;
+/// Bytes that a fragment may have beyond the largest request (etcd `config.MaxRequestBytesWithOverhead`).
+const FRAGMENT_OVERHEAD_BYTES: usize = 512 * 1024;
 /// Watchers one stream may have.
 const WATCHERS_MAX: usize = 100_000;
 /// The id of responses that belong to no watcher (etcd `clientv3.InvalidWatchID`).
@@ -281,7 +283,7 @@ impl WatchStream {
         if !fragment {
             return self.send(response).await;
         }
-        for part in fragments::split(response, self.context.limits.request_bytes_max) {
+        for part in fragments::split(response, self.context.limits.request_bytes_max + FRAGMENT_OVERHEAD_BYTES) {
             self.send(part).await?;
         }
         Ok(())

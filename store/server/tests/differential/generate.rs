@@ -43,9 +43,13 @@ impl Generator {
     }
 
     pub fn sequence(&mut self, steps: usize) -> Vec<Turn> {
+        let filled = self.random.below(12);
+        self.revision += filled as i64;
         let turn = |number| {
             let client = self.random.below(CLIENTS);
-            Turn { number, client, step: self.step() }
+            // Most sequences begin with keys to find.
+            let step = if number < filled { Step::Put(self.put()) } else { self.step() };
+            Turn { number, client, step }
         };
         (0..steps).map(turn).collect()
     }
