@@ -3,11 +3,16 @@
 
 pub mod api;
 pub mod cluster;
+pub mod etcd;
+pub mod faults;
 pub mod images;
 pub mod kubectl;
 pub mod measure;
 pub mod preflight;
 pub mod process;
 pub mod progress;
+pub mod run;
 pub mod shell;
+pub mod stores;
 pub mod workload;
+pub mod workloads;

@@ -8,7 +8,7 @@ mod down;
 mod kubeconfig;
 mod leaders;
 mod master;
-mod network;
+pub(crate) mod network;
 mod spec;
 mod state;
 mod up;

@@ -6,7 +6,7 @@ use super::{ClusterSpec, Host, Placement};
 use crate::shell::{run, succeeds};
 
 /// Makes the bridge, if it is not there.
-pub(super) fn ensure_bridge(spec: &ClusterSpec) -> Result<()> {
+pub(crate) fn ensure_bridge(spec: &ClusterSpec) -> Result<()> {
     let Placement::Namespaces { subnet } = spec.placement else { return Ok(()) };
     let bridge = spec.bridge();
     if !succeeds("ip", &["link", "show", &bridge]) {
@@ -18,7 +18,7 @@ pub(super) fn ensure_bridge(spec: &ClusterSpec) -> Result<()> {
 }
 
 /// Makes a host's namespace and plugs it into the bridge, if it is not there.
-pub(super) fn ensure_host(spec: &ClusterSpec, host: &Host) -> Result<()> {
+pub(crate) fn ensure_host(spec: &ClusterSpec, host: &Host) -> Result<()> {
     let (Some(namespace), Placement::Namespaces { subnet }) = (&host.network_namespace, spec.placement) else {
         return Ok(());
     };
@@ -42,20 +42,21 @@ pub(super) fn ensure_host(spec: &ClusterSpec, host: &Host) -> Result<()> {
 }
 
 /// Removes a host's namespace and cable.
-pub(super) fn remove_host(spec: &ClusterSpec, host: &Host) -> Result<()> {
+pub(crate) fn remove_host(spec: &ClusterSpec, host: &Host) -> Result<()> {
     let Some(namespace) = &host.network_namespace else { return Ok(()) };
-    if std::path::Path::new("/run/netns").join(namespace).exists() {
-        run("ip", &["netns", "del", namespace])?;
-    }
+    // The cable first: with a namespace its end vanishes too, at a moment of the kernel's choice.
     let cable = cable(spec, host);
     if succeeds("ip", &["link", "show", &cable]) {
         run("ip", &["link", "del", &cable])?;
+    }
+    if std::path::Path::new("/run/netns").join(namespace).exists() {
+        run("ip", &["netns", "del", namespace])?;
     }
     Ok(())
 }
 
 /// Removes the bridge.
-pub(super) fn remove_bridge(spec: &ClusterSpec) -> Result<()> {
+pub(crate) fn remove_bridge(spec: &ClusterSpec) -> Result<()> {
     let bridge = spec.bridge();
     if spec.has_hosts() && succeeds("ip", &["link", "show", &bridge]) {
         run("ip", &["link", "del", &bridge])?;

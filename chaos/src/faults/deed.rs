@@ -1,0 +1,88 @@
+//! What a fault does, and how it is undone.
+
+use std::{collections::BTreeMap, fmt};
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+
+use crate::stores::StoreCluster;
+
+/// Packets from one member to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// The sender.
+    pub from: usize,
+    /// The member that does not hear it.
+    pub to: usize,
+}
+
+/// What to break. Members by index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// SIGKILL; undone by a new start.
+    Kill(Vec<usize>),
+    /// SIGSTOP; undone by SIGCONT.
+    Pause(Vec<usize>),
+    /// Packets are dropped; undone by letting them through.
+    Cut(Vec<Link>),
+    /// Cut and let through, in turns.
+    Flap(Vec<Link>),
+}
+
+impl Deed {
+    /// Breaks it.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn inject(&self, cluster: &StoreCluster) -> Result<()> {
+        match self {
+            Self::Kill(members) => {
+                // All signals first: those that die together must not notice each other's deaths one by one.
+                each(members, |member| cluster.member(member).signal(Signal::SIGKILL))?;
+                each(members, |member| cluster.member(member).kill())
+            }
+            Self::Pause(members) => each(members, |member| cluster.member(member).signal(Signal::SIGSTOP)),
+            Self::Cut(links) | Self::Flap(links) => {
+                let mut deaf: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+                for link in links {
+                    deaf.entry(link.to).or_default().push(link.from);
+                }
+                deaf.iter().try_for_each(|(member, from)| cluster.member(*member).drop_from(cluster, from))
+            }
+        }
+    }
+
+    /// Heals it.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn heal(&self, cluster: &StoreCluster) -> Result<()> {
+        match self {
+            Self::Kill(members) => each(members, |member| cluster.member(member).start()),
+            Self::Pause(members) => each(members, |member| cluster.member(member).signal(Signal::SIGCONT)),
+            Self::Cut(links) | Self::Flap(links) => {
+                let deaf: std::collections::BTreeSet<usize> = links.iter().map(|link| link.to).collect();
+                deaf.into_iter().try_for_each(|member| cluster.member(member).hear_all())
+            }
+        }
+    }
+}
+
+fn each(members: &[usize], deed: impl Fn(usize) -> Result<()>) -> Result<()> {
+    members.iter().try_for_each(|member| deed(*member))
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names =
+            |members: &[usize]| members.iter().map(|member| format!("m{}", member + 1)).collect::<Vec<_>>().join(" ");
+        match self {
+            Self::Kill(members) | Self::Pause(members) => write!(out, "{}", names(members)),
+            Self::Cut(links) | Self::Flap(links) => {
+                let links: Vec<_> =
+                    links.iter().map(|link| format!("m{}\u{21f8}m{}", link.from + 1, link.to + 1)).collect();
+                write!(out, "{}", links.join(" "))
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Deaths.
+
+use rand::{rngs::StdRng, seq::SliceRandom as _};
+
+use super::{Deed, Scene};
+
+/// A member by chance.
+pub(super) fn one(scene: Scene, rng: &mut StdRng) -> Deed {
+    some(scene, rng, 1)
+}
+
+/// The leader.
+pub(super) fn leader(scene: Scene, rng: &mut StdRng) -> Deed {
+    Deed::Kill(vec![scene.leader_or_any(rng)])
+}
+
+/// As many as the others can do without.
+pub(super) fn minority(scene: Scene, rng: &mut StdRng) -> Deed {
+    some(scene, rng, (scene.members.saturating_sub(1) / 2).max(1))
+}
+
+/// One too many.
+pub(super) fn majority(scene: Scene, rng: &mut StdRng) -> Deed {
+    some(scene, rng, scene.members / 2 + 1)
+}
+
+/// Everybody.
+pub(super) fn all(scene: Scene, _: &mut StdRng) -> Deed {
+    Deed::Kill((0..scene.members).collect())
+}
+
+fn some(scene: Scene, rng: &mut StdRng, count: usize) -> Deed {
+    let mut members: Vec<usize> = (0..scene.members).collect();
+    members.shuffle(rng);
+    members.truncate(count);
+    members.sort_unstable();
+    Deed::Kill(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn as_many_die_as_the_name_says() {
+        let scene = Scene { members: 5, leader: Some(3) };
+        let rng = &mut StdRng::seed_from_u64(1);
+        let deaths = |deed| match deed {
+            Deed::Kill(members) => members.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(deaths(one(scene, rng)), 1);
+        assert_eq!(deaths(minority(scene, rng)), 2);
+        assert_eq!(deaths(majority(scene, rng)), 3);
+        assert_eq!(deaths(all(scene, rng)), 5);
+        assert_eq!(leader(scene, rng), Deed::Kill(vec![3]));
+    }
+
+    #[test]
+    fn a_seed_kills_the_same_again() {
+        let scene = Scene { members: 3, leader: None };
+        assert_eq!(one(scene, &mut StdRng::seed_from_u64(9)), one(scene, &mut StdRng::seed_from_u64(9)));
+    }
+}

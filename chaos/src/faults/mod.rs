@@ -1,0 +1,74 @@
+//! Faults: what is broken is decided by pure code from a seed, and done by [`deed`]. A new fault is a file with its plans and a
+//! row in [`FAULTS`].
+
+mod deed;
+mod kill;
+mod partition;
+mod pause;
+
+use rand::rngs::StdRng;
+
+pub use deed::{Deed, Link};
+
+/// What a plan knows of the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene {
+    /// Members, by index from 0.
+    pub members: usize,
+    /// The member that leads, if anybody knows.
+    pub leader: Option<usize>,
+}
+
+impl Scene {
+    /// The leader, or a member by chance while nobody leads.
+    fn leader_or_any(self, rng: &mut StdRng) -> usize {
+        self.leader.unwrap_or_else(|| rand::RngExt::random_range(rng, 0..self.members))
+    }
+}
+
+/// What a fault needs to be possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Processes that were started by the run.
+    Processes,
+    /// Members with a network namespace each.
+    Networks,
+}
+
+/// A kind of fault.
+pub struct Fault {
+    /// As in `--faults`.
+    pub name: &'static str,
+    /// In one line.
+    pub about: &'static str,
+    /// What it takes.
+    pub needs: Needs,
+    /// What to do this time.
+    pub plan: fn(Scene, &mut StdRng) -> Deed,
+}
+
+/// Every fault there is.
+pub const FAULTS: [Fault; 13] = [
+    fault("kill-one", "SIGKILL for a member", Needs::Processes, kill::one),
+    fault("kill-leader", "SIGKILL for the leader", Needs::Processes, kill::leader),
+    fault("kill-minority", "SIGKILL for as many as may be lost", Needs::Processes, kill::minority),
+    fault("kill-majority", "SIGKILL for one more than may be lost", Needs::Processes, kill::majority),
+    fault("kill-all", "SIGKILL for everybody at once", Needs::Processes, kill::all),
+    fault("pause-leader", "SIGSTOP for the leader beyond every timeout", Needs::Processes, pause::leader),
+    fault("pause-one", "SIGSTOP for a member", Needs::Processes, pause::one),
+    fault("pause-all", "SIGSTOP for everybody", Needs::Processes, pause::all),
+    fault("halves", "a majority and a minority that do not hear each other", Needs::Networks, partition::halves),
+    fault("leader-alone", "nobody hears the leader, nor it them", Needs::Networks, partition::leader_alone),
+    fault("bridge", "two members hear each other only through the third", Needs::Networks, partition::bridge),
+    fault("one-way", "the leader is heard, but hears nobody", Needs::Networks, partition::one_way),
+    fault("flapping", "the leader's links break and heal twice a second", Needs::Networks, partition::flapping),
+];
+
+const fn fault(name: &'static str, about: &'static str, needs: Needs, plan: fn(Scene, &mut StdRng) -> Deed) -> Fault {
+    Fault { name, about, needs, plan }
+}
+
+/// The fault of a name.
+pub fn find(name: &str) -> Option<&'static Fault> {
+    FAULTS.iter().find(|fault| fault.name == name)
+}

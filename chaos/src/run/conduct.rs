@@ -1,0 +1,318 @@
+//! A run from start to end.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use xebec_chaos_core::history::{Event, Fault, FaultPhase, Header};
+
+use super::{
+    Flags, Recorder,
+    judge::judge,
+    observer::{Leader, observe},
+    progress::Line,
+    schedule::{Turn, schedule},
+};
+use crate::{
+    etcd::Etcd,
+    faults::{Deed, Scene},
+    stores::{Program, StoreCluster},
+    workloads::{Client, Workload},
+};
+
+/// A new store must answer within this time.
+const START_MAX: Duration = Duration::from_secs(60);
+/// After the last fault is healed, clients go on for so long.
+const RECOVERY: Duration = Duration::from_secs(5);
+/// Clients must end within this time after they were stopped.
+const CLIENTS_END_MAX: Duration = Duration::from_secs(20);
+/// Between a flapping link's changes.
+const FLAP: Duration = Duration::from_millis(500);
+/// How often the progress line is renewed.
+const TELL_PAUSE: Duration = Duration::from_millis(250);
+
+/// Runs it all; prints where the report is.
+///
+/// # Errors
+/// Something was violated or left undecided, or the run could not be made.
+pub async fn run(flags: Flags, stop: CancellationToken) -> Result<()> {
+    if let Some(listing) = flags.listing() {
+        print!("{listing}");
+        return Ok(());
+    }
+    if let Some(folder) = &flags.judge {
+        return conclude(folder);
+    }
+    let seed = flags.seed.unwrap_or_else(|| rand::rng().random_range(1..1_000_000_000));
+    let folder = new_folder(&flags.out, seed)?;
+    let mut cluster = start_store(&flags, &folder)?;
+    let outcome = conduct(&flags, seed, &folder, cluster.as_ref(), &stop).await;
+    let removed = cluster.as_mut().map_or(Ok(()), StoreCluster::remove);
+    outcome?;
+    removed.context("cannot remove the store under test")?;
+    conclude(&folder)
+}
+
+/// As [`run`], on a runtime of its own; SIGINT and SIGTERM end it early and cleanly.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_until_signalled(flags: Flags) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start tokio")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+            let (stop, mut signals) = (stop.clone(), signal(kind).context("cannot listen for signals")?);
+            tokio::spawn(async move {
+                if signals.recv().await.is_some() {
+                    stop.cancel();
+                }
+            });
+        }
+        run(flags, stop).await
+    })
+}
+
+/// Judges a run's folder, and fails if anything in it does not hold.
+fn conclude(folder: &Path) -> Result<()> {
+    let verdicts = judge(folder)?;
+    for verdict in &verdicts {
+        println!("{verdict}");
+    }
+    println!("report: {}", folder.join("report.html").display());
+    let failed = verdicts.iter().filter(|verdict| !verdict.passes());
+    let failed: Vec<_> = failed.map(|verdict| verdict.checker.as_str()).collect();
+    if verdicts.is_empty() {
+        bail!("nothing was recorded that could be checked");
+    }
+    if !failed.is_empty() {
+        bail!("not held: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn new_folder(out: &Path, seed: u64) -> Result<PathBuf> {
+    let name = format!("{}-{seed}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"));
+    let folder = std::path::absolute(out)?.join(name);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn start_store(flags: &Flags, folder: &Path) -> Result<Option<StoreCluster>> {
+    if !flags.endpoints.is_empty() {
+        return Ok(None);
+    }
+    let program = match (&flags.etcd, &flags.binary) {
+        (Some(etcd), _) => Program::Etcd(etcd.clone()),
+        (None, Some(binary)) => Program::Xebec(binary.clone()),
+        (None, None) => Program::Xebec(std::env::current_exe().context("cannot find this program")?),
+    };
+    StoreCluster::start(&program, folder).map(Some)
+}
+
+async fn conduct(
+    flags: &Flags,
+    seed: u64,
+    folder: &Path,
+    cluster: Option<&StoreCluster>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let faults = match cluster {
+        Some(cluster) => flags.chosen_faults(cluster.has_hosts())?,
+        None => Vec::new(),
+    };
+    let workloads = flags.chosen_workloads()?;
+    let urls = match cluster {
+        Some(cluster) => cluster.members().iter().map(|member| member.client_url()).collect(),
+        None => flags.endpoints.clone(),
+    };
+    let names: Vec<String> = match cluster {
+        Some(cluster) => cluster.members().iter().map(|member| member.name().to_owned()).collect(),
+        None => urls.clone(),
+    };
+    let members: Result<Vec<_>, _> = urls.iter().map(|url| Etcd::new(url)).collect();
+    let members = Arc::new(members.context("an endpoint is no URL")?);
+    wait_until_ready(&members, stop).await?;
+    let recorder = Recorder::create(&folder.join("history.jsonl"), &header(flags, seed))?;
+    let recorder = Arc::new(recorder);
+    eprintln!("seed {seed}, folder {}", folder.display());
+
+    let (observing, working) = (CancellationToken::new(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    let leader = observe(&members, &names, &recorder, &observing, &mut tasks);
+    start_clients(&workloads, seed, &recorder, &members, &working, &mut tasks);
+    let turns = schedule(&faults, flags.time, seed);
+    let result = break_things(flags.time, turns, cluster, &leader, &recorder, stop).await;
+    // Whatever went wrong, what was seen until then is judged.
+    working.cancel();
+    observing.cancel();
+    let ended = tokio::time::timeout(CLIENTS_END_MAX, async { while tasks.join_next().await.is_some() {} }).await;
+    recorder.finish().context("cannot write the history")?;
+    result?;
+    ended.map_err(|_| anyhow::anyhow!("the clients do not end"))
+}
+
+fn header(flags: &Flags, seed: u64) -> Header {
+    let system = match (&flags.etcd, flags.endpoints.is_empty()) {
+        (Some(etcd), _) => format!("three members of {}", etcd.display()),
+        (None, true) => "three members of xebec store".to_owned(),
+        (None, false) => flags.endpoints.join(", "),
+    };
+    Header {
+        seed,
+        command: flags.command(seed),
+        started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        system,
+        machine: machine(),
+        ..Header::default()
+    }
+}
+
+/// Processors, memory and kernel, from `/proc`.
+fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let kib: u64 = read("/proc/meminfo").split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    format!("{cpus} processors ({model}), {} GiB, Linux {}", kib >> 20, kernel.trim())
+}
+
+async fn wait_until_ready(members: &[Etcd], stop: &CancellationToken) -> Result<()> {
+    let deadline = Instant::now() + START_MAX;
+    for etcd in members {
+        loop {
+            let answered = tokio::time::timeout(Duration::from_secs(1), etcd.get("\0")).await;
+            match answered {
+                Ok(Ok(_)) => break,
+                _ if stop.is_cancelled() => bail!("interrupted"),
+                _ if Instant::now() > deadline => bail!("the store does not answer: {answered:?}"),
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn start_clients(
+    workloads: &[&'static Workload],
+    seed: u64,
+    recorder: &Arc<Recorder>,
+    members: &Arc<Vec<Etcd>>,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) {
+    let prefix = format!("chaos/{seed}-{}/", jiff::Timestamp::now().as_second());
+    let mut number = seed;
+    for workload in workloads {
+        for index in 0..workload.clients {
+            number = number.wrapping_add(0x9e37_79b9);
+            let rng = StdRng::seed_from_u64(number);
+            let of = (index, workload.clients);
+            let (recorder, members) = (Arc::clone(recorder), Arc::clone(members));
+            tasks.spawn((workload.work)(Client::new(of, rng, recorder, members, &prefix, stop.clone())));
+        }
+    }
+}
+
+/// Turns in their order, then a quiet end. Whatever is broken is healed before it returns.
+async fn break_things(
+    time: Duration,
+    turns: Vec<Turn>,
+    cluster: Option<&StoreCluster>,
+    leader: &Leader,
+    recorder: &Recorder,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let start = Instant::now();
+    let mut line = Line::new(time);
+    let mut done = 0;
+    for mut turn in turns {
+        let Some(cluster) = cluster else { break };
+        if !wait(start + turn.begin, &mut line, recorder, "", done, stop, || Ok(())).await? {
+            break;
+        }
+        let scene = Scene { members: cluster.members().len(), leader: leader.index() };
+        let deed = (turn.fault.plan)(scene, &mut turn.rng);
+        mark(recorder, &turn, FaultPhase::Begin, &deed);
+        let injected = deed.inject(cluster);
+        let told = format!("{} {deed}", turn.fault.name);
+        let held = match injected {
+            Ok(()) => {
+                hold(&deed, cluster, start + turn.begin + turn.hold, &mut line, recorder, (&told, done), stop).await
+            }
+            Err(error) => Err(error),
+        };
+        let healed = deed.heal(cluster);
+        mark(recorder, &turn, FaultPhase::End, &deed);
+        held.and(healed).with_context(|| format!("fault {told}"))?;
+        done += 1;
+    }
+    wait(start + time, &mut line, recorder, "", done, stop, || Ok(())).await?;
+    if !stop.is_cancelled() {
+        tokio::time::sleep(RECOVERY).await;
+    }
+    line.end();
+    Ok(())
+}
+
+fn mark(recorder: &Recorder, turn: &Turn, phase: FaultPhase, deed: &Deed) {
+    let (time, name) = (recorder.now(), turn.fault.name.to_owned());
+    recorder.record(&Event::Fault(Fault { time, id: turn.id, name, phase, detail: deed.to_string() }));
+}
+
+async fn hold(
+    deed: &Deed,
+    cluster: &StoreCluster,
+    until: Instant,
+    line: &mut Line,
+    recorder: &Recorder,
+    (told, done): (&str, usize),
+    stop: &CancellationToken,
+) -> Result<()> {
+    let mut changed = Instant::now();
+    let mut cut = true;
+    let flap = || {
+        if matches!(deed, Deed::Flap(_)) && changed.elapsed() >= FLAP {
+            changed = Instant::now();
+            cut = !cut;
+            return if cut { deed.inject(cluster) } else { deed.heal(cluster) };
+        }
+        Ok(())
+    };
+    wait(until, line, recorder, told, done, stop, flap).await.map(drop)
+}
+
+/// Waits until a moment; false if the run was stopped meanwhile.
+async fn wait(
+    until: Instant,
+    line: &mut Line,
+    recorder: &Recorder,
+    told: &str,
+    done: usize,
+    stop: &CancellationToken,
+    mut meanwhile: impl FnMut() -> Result<()>,
+) -> Result<bool> {
+    while Instant::now() < until {
+        line.tell(recorder, told, done);
+        meanwhile()?;
+        tokio::select! {
+            () = tokio::time::sleep_until(until.min(Instant::now() + TELL_PAUSE)) => {}
+            () = stop.cancelled() => return Ok(false),
+        }
+    }
+    Ok(true)
+}

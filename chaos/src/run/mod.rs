@@ -1,0 +1,13 @@
+//! A chaos run: a store, faults in a schedule from a seed, clients that record what they see, checks, a report.
+
+mod conduct;
+mod flags;
+mod judge;
+mod observer;
+mod progress;
+mod recorder;
+mod schedule;
+
+pub use conduct::{run, run_until_signalled};
+pub use flags::Flags;
+pub use recorder::{Counts, Recorder};

@@ -1,0 +1,98 @@
+//! Where everybody's observations become lines of the history.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter},
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use xebec_chaos_core::history::{Event, Header, Writer};
+
+/// Writes the history of a run and counts along.
+#[derive(Debug)]
+pub struct Recorder {
+    start: Instant,
+    sink: Mutex<Sink>,
+    processes: AtomicU32,
+    /// Counters for the progress line.
+    pub counts: Counts,
+}
+
+#[derive(Debug)]
+struct Sink {
+    writer: Writer<BufWriter<File>>,
+    error: Option<io::Error>,
+}
+
+/// What happened so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Answered.
+    pub ok: AtomicU64,
+    /// Refused.
+    pub failed: AtomicU64,
+    /// Unknown.
+    pub unknown: AtomicU64,
+    /// Nanoseconds: when the last operation was answered.
+    pub last_answer: AtomicU64,
+}
+
+impl Recorder {
+    /// Begins a history; its time 0 is now.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn create(path: &Path, header: &Header) -> io::Result<Self> {
+        let writer = Writer::new(BufWriter::new(File::create(path)?), header)?;
+        let sink = Mutex::new(Sink { writer, error: None });
+        Ok(Self { start: Instant::now(), sink, processes: AtomicU32::new(0), counts: Counts::default() })
+    }
+
+    /// Nanoseconds since the start.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// A process number of one's own.
+    pub fn new_process(&self) -> u32 {
+        self.processes.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds a line. A failure to write is kept for [`Recorder::finish`], which fails with it.
+    pub fn record(&self, event: &Event) {
+        match event {
+            Event::Ok { time, .. } => {
+                self.counts.ok.fetch_add(1, Ordering::Relaxed);
+                self.counts.last_answer.fetch_max(*time, Ordering::Relaxed);
+            }
+            Event::Fail { .. } => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Info { .. } => {
+                self.counts.unknown.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        let mut sink = self.sink.lock().expect("no recorder panics while it writes");
+        if let Err(error) = sink.writer.write(event) {
+            sink.error.get_or_insert(error);
+        }
+    }
+
+    /// Everything is in the file.
+    ///
+    /// # Errors
+    /// A line could not be written.
+    pub fn finish(&self) -> io::Result<()> {
+        let mut sink = self.sink.lock().expect("no recorder panics while it writes");
+        match sink.error.take() {
+            Some(error) => Err(error),
+            None => sink.writer.flush(),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Three members on hosts of their own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::Member;
+use crate::{
+    cluster::{ClusterSpec, Placement, network},
+    process::{Launch, Slot},
+};
+
+/// Prefix of everything the cluster makes on the machine.
+const NAME: &str = "xchaos";
+/// Third byte of the hosts' addresses, apart from the reference cluster's.
+const SUBNET: u8 = 78;
+/// First port where hosts cannot be made.
+const BASE_PORT: u16 = 24_700;
+
+/// Which program the members run; both take etcd's flags.
+#[derive(Clone, Debug)]
+pub enum Program {
+    /// `xebec store`.
+    Xebec(PathBuf),
+    /// A stock etcd.
+    Etcd(PathBuf),
+}
+
+impl Program {
+    fn argv(&self) -> Vec<String> {
+        match self {
+            Self::Xebec(binary) => vec![binary.display().to_string(), "store".to_owned()],
+            Self::Etcd(binary) => vec![binary.display().to_string()],
+        }
+    }
+}
+
+/// Members that the run started; dropping it ends them and removes their hosts and data. Logs stay.
+#[derive(Debug)]
+pub struct StoreCluster {
+    spec: ClusterSpec,
+    members: Vec<Member>,
+}
+
+impl StoreCluster {
+    /// Makes hosts and starts a member on each. Without root, members share the loopback address.
+    ///
+    /// # Errors
+    /// A host cannot be made or a member not be started.
+    pub fn start(program: &Program, dir: &Path) -> Result<Self> {
+        let placement = match nix::unistd::geteuid().is_root() {
+            true => Placement::Namespaces { subnet: SUBNET },
+            false => Placement::Loopback { base_port: BASE_PORT },
+        };
+        let binary = PathBuf::new();
+        let spec = ClusterSpec { name: NAME.to_owned(), dir: dir.to_owned(), binary, placement, workers: 0 };
+        let mut cluster = Self { members: Vec::new(), spec };
+        network::ensure_bridge(&cluster.spec)?;
+        let hosts = cluster.spec.masters();
+        let peers: Vec<_> =
+            hosts.iter().map(|host| format!("{}=http://{}:{}", host.name, host.address, host.ports[2])).collect();
+        for host in hosts {
+            fs::create_dir_all(&host.dir).with_context(|| format!("cannot make {}", host.dir.display()))?;
+            network::ensure_host(&cluster.spec, &host)?;
+            let client = format!("http://{}:{}", host.address, host.ports[1]);
+            let peer = format!("http://{}:{}", host.address, host.ports[2]);
+            let mut argv = program.argv();
+            let flags = [
+                ("--name", host.name.as_str()),
+                ("--data-dir", &host.dir.join("data").display().to_string()),
+                ("--listen-client-urls", &client),
+                ("--advertise-client-urls", &client),
+                ("--listen-peer-urls", &peer),
+                ("--initial-advertise-peer-urls", &peer),
+                ("--initial-cluster", &peers.join(",")),
+                ("--initial-cluster-token", "xebec-chaos"),
+            ];
+            argv.extend(flags.iter().map(|(flag, value)| format!("{flag}={value}")));
+            let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: Vec::new() };
+            let slot = Slot::new(&host.dir, "store");
+            cluster.members.push(Member { host, slot, launch });
+        }
+        cluster.members.iter().try_for_each(Member::start)?;
+        Ok(cluster)
+    }
+
+    /// A member by index.
+    pub fn member(&self, index: usize) -> &Member {
+        &self.members[index]
+    }
+
+    /// All members.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Whether each member has a network of its own.
+    pub fn has_hosts(&self) -> bool {
+        self.spec.has_hosts()
+    }
+
+    /// Ends the members and removes hosts and data, all of it even if some of it fails.
+    ///
+    /// # Errors
+    /// The first thing that failed.
+    pub fn remove(&mut self) -> Result<()> {
+        let mut first = Ok(());
+        let mut keep = |result: Result<()>| {
+            if first.is_ok() {
+                first = result;
+            }
+        };
+        for member in &self.members {
+            keep(member.kill());
+            keep(network::remove_host(&self.spec, &member.host));
+            let data = member.host.dir.join("data");
+            if data.exists() {
+                keep(fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display())));
+            }
+        }
+        self.members.clear();
+        keep(network::remove_bridge(&self.spec));
+        first
+    }
+}
+
+impl Drop for StoreCluster {
+    fn drop(&mut self) {
+        if !self.members.is_empty()
+            && let Err(error) = self.remove()
+        {
+            tracing::warn!(%error, "the store under test is not gone completely");
+        }
+    }
+}

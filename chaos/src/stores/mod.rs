@@ -1,0 +1,7 @@
+//! Stores under test: three members started by the run, ours or stock etcd's, or any that run elsewhere.
+
+mod cluster;
+mod member;
+
+pub use cluster::{Program, StoreCluster};
+pub use member::Member;
