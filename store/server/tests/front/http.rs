@@ -72,12 +72,15 @@ async fn health_is_told_as_etcd_tells_it() {
     assert_eq!((code, text.lines().next().unwrap()), (503, "[-]data_corruption failed: alarm activated: CORRUPT"));
     assert_eq!(fetch(&format!("{url}/readyz?exclude=data_corruption")).await.0, 200);
     MaintenanceClient::new(cluster.channel(0)).alarm(AlarmRequest { action: 2, ..alarm }).await.unwrap();
-    // The majority goes.
-    let mut watched = HealthClient::new(cluster.channel(0));
+    // The majority goes; the leader stays, and must not count as one.
+    let leader = cluster.leader().await;
+    let url = cluster.client_url(leader);
+    let mut watched = HealthClient::new(cluster.channel(leader));
     let mut watched = watched.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
-    cluster.kill(1);
-    cluster.kill(2);
+    for number in (0..3).filter(|number| *number != leader) {
+        cluster.kill(number);
+    }
     while watched.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
     let (code, text) = fetch(&format!("{url}/health")).await;
     assert_eq!((code, text.as_str()), (503, "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n"));

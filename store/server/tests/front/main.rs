@@ -8,4 +8,3 @@ mod limits;
 #[path = "../processes/mod.rs"]
 mod processes;
 mod range_stream;
-mod tls;
