@@ -40,6 +40,8 @@ enum Command {
     Node(Box<xebec_node::Flags>),
     /// A TCP balancer before the API servers
     Balancer(xebec_client::BalancerFlags),
+    /// Break a store while clients use it, and check that nothing was lost
+    Chaos(Box<xebec_chaos::run::Flags>),
     /// Bootstrap tokens, with which nodes join
     #[command(subcommand)]
     Token(token::Command),
@@ -72,6 +74,7 @@ fn run(arguments: Arguments) -> Result<()> {
             Command::Controllers(flags) => Ok(xebec_controllers::run(*flags, stop).await?),
             Command::Node(flags) => Ok(xebec_node::run(*flags, stop).await?),
             Command::Balancer(flags) => Ok(xebec_client::balancer::run(flags.listen, flags.backends, stop).await?),
+            Command::Chaos(flags) => xebec_chaos::run::run(*flags, stop).await,
             Command::Token(command) => token::run(command).await,
         }
     })

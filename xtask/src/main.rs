@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod clusters;
 mod sim;
 mod tests;
@@ -53,6 +54,8 @@ enum Command {
     },
     /// Format, lints, dependency direction, file sizes, no sleeping tests
     Tidy,
+    /// Break a store while clients use it, and check that nothing was lost
+    Chaos(Box<xebec_chaos::run::Flags>),
     /// Measure
     Bench {
         /// What to measure
@@ -115,6 +118,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Test { quick } => tests::run(quick),
         Command::Sim { arguments } => sim::run(&arguments),
         Command::Tidy => tidy::run(),
+        Command::Chaos(flags) => chaos::run(*flags),
         Command::Bench { what: Bench::Cluster } => bench::cluster(),
         Command::Bench { what: Bench::Store { against, options } } => bench::store::run(against.as_deref(), &options),
     }
