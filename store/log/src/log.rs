@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -73,6 +74,8 @@ struct Handle<E: LogEntry> {
 /// What the handle and the writer thread share.
 pub(crate) struct Shared<E> {
     pub queue: Queue<E>,
+    /// Since when the writer has been at its present command.
+    pub busy_since: Mutex<Option<Instant>>,
     pub state: Mutex<State<E>>,
 }
 
@@ -139,6 +142,7 @@ impl<E: LogEntry> Log<E> {
         }
         let shared = Arc::new(Shared {
             queue: Queue::new(),
+            busy_since: Mutex::new(None),
             state: Mutex::new(State {
                 segments,
                 cache: VecDeque::new(),
@@ -362,6 +366,13 @@ impl<E: LogEntry> Log<E> {
             kept_bytes += segment.size_bytes;
         }
         None
+    }
+
+    /// How long the writer has been at its present write or fsync; zero if it waits for work. A disk that hangs shows
+    /// here, before any callback could tell.
+    #[must_use]
+    pub fn busy_for(&self) -> Duration {
+        self.handle.shared.busy_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Bytes of all segments.

@@ -1,6 +1,6 @@
 //! The one thread that writes.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
 
 use crate::{
     entry::LogEntry,
@@ -56,7 +56,10 @@ impl<E: LogEntry> Writer<E> {
                 self.shared.queue.close("stopped");
                 return false;
             }
-            if let Err(error) = self.execute(command, &mut commands) {
+            *self.shared.busy_since.lock() = Some(Instant::now());
+            let done = self.execute(command, &mut commands);
+            *self.shared.busy_since.lock() = None;
+            if let Err(error) = done {
                 tracing::error!(%error, "the Raft log cannot be written");
                 self.shared.queue.close(&error.to_string());
                 return false;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use openraft::impls::ProgressResponder;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -13,7 +14,12 @@ use xebec_store_core::{
 };
 use xebec_store_log::{PlantedBug, is_planted};
 
-use crate::{error::RequestFailure, member::Member};
+use crate::{
+    error::RequestFailure,
+    member::{Member, REQUEST_TIMEOUT},
+    proposer::limited,
+    types::{Batch, Outcome},
+};
 
 /// How often expiries and checkpoints are looked for while there are leases. The cluster's clock must be read more
 /// often than `CLOCK_STEP_MILLIS_MAX`.
@@ -126,13 +132,27 @@ impl Member {
         Ok(life.map(|(granted_seconds, left_seconds)| LeaseLife { granted_seconds, left_seconds }))
     }
 
+    /// Proposes a command here, and only while this member leads in that term. What a leader decides about leases must
+    /// not be forwarded to the next one: a leader that was stalled or paused believes leases to have expired that were
+    /// renewed elsewhere meanwhile (etcd-io/etcd issue 15247).
+    async fn propose_as_leader_of(&self, term: Option<u64>, command: Command) -> Result<Outcome, RequestFailure> {
+        let term = term.ok_or(RequestFailure::NotLeader)?;
+        let (responder, answer) = ProgressResponder::complete_only();
+        let batch = Batch([command].into());
+        let proposed = self.raft().write(batch).responder(responder).with_leader(term).await;
+        proposed.map_err(|_| RequestFailure::Stopped)?;
+        let answer = limited(REQUEST_TIMEOUT, answer).await?.map_err(|_| RequestFailure::Stopped)?;
+        let mut outcomes = answer.map_err(|_| RequestFailure::NotLeader)?.data.0;
+        outcomes.pop().ok_or_else(|| RequestFailure::Malformed("no outcome".to_owned()))
+    }
+
     pub(crate) async fn propose_checkpoint(
         &self,
         now: ClusterTime,
         deadlines: Vec<LeaseDeadline>,
     ) -> Result<(), RequestFailure> {
         let command = Command::LeaseCheckpoint(LeaseCheckpoint { now, deadlines });
-        match self.propose(command).await? {
+        match self.propose_as_leader_of(self.leases().term(), command).await? {
             Ok(_) => Ok(()),
             Err(refusal) => {
                 tracing::warn!(%refusal, "a lease checkpoint was refused");
@@ -171,7 +191,7 @@ pub(crate) async fn run(member: Member) {
 async fn revoke(member: &Member, ids: Vec<LeaseId>) {
     let term = member.leases().term();
     let command = Command::LeaseRevoke(LeaseRevoke { ids: ids.clone() });
-    match member.propose(command).await {
+    match member.propose_as_leader_of(term, command).await {
         Ok(Ok(_)) => tracing::debug!(leases = ids.len(), "expired leases were revoked"),
         Ok(Err(refusal)) => tracing::debug!(%refusal, "expired leases were gone already"),
         Err(error) => {

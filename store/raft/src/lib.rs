@@ -34,6 +34,7 @@ mod renewals;
 mod roster;
 mod seed;
 mod snapshot;
+mod stall;
 mod start;
 mod state_machine;
 mod surroundings;

@@ -395,6 +395,7 @@ impl Member {
         self.spawn(self.clone().shorten_log());
         self.spawn(self.clone().clean_keyspace());
         self.spawn(self.clone().settle_voters());
+        self.spawn(self.clone().yield_when_stalled());
         self.spawn(self.clone().end_on_departure());
         self.spawn(self.clone().follow_own_entry());
         self.spawn(self.clone().ask_about_removal());
