@@ -14,6 +14,11 @@ use crate::{
     version::{CLUSTER_VERSION, SERVER_VERSION},
 };
 
+/// Kind (`livez`, `readyz`) and name of a health check.
+pub(crate) type CheckName = (&'static str, &'static str);
+/// A check's last result, successes and failures.
+pub(crate) type CheckTally = (bool, u64, u64);
+
 /// Counters of a member.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -24,7 +29,7 @@ pub(crate) struct Metrics {
     pub health_success: Counter,
     pub health_failures: Counter,
     /// Results of `/livez` and `/readyz` by kind and check: the last one, successes, failures.
-    pub checks: Mutex<BTreeMap<(&'static str, &'static str), (bool, u64, u64)>>,
+    pub checks: Mutex<BTreeMap<CheckName, CheckTally>>,
     pub ranges: Counter,
     pub watch_streams: Gauge,
     pub watchers: Gauge,

@@ -262,7 +262,11 @@ async fn a_client_that_stops_reading_costs_bounded_memory_holds_up_nobody_and_ge
         }
     }
     let growth = resident_bytes(process).saturating_sub(before);
-    println!("{LAZY_CLIENTS} clients {} MB behind: the server grew by {} MB", VALUE_BYTES * VALUES >> 20, growth >> 20);
+    println!(
+        "{LAZY_CLIENTS} clients {} MB behind: the server grew by {} MB",
+        (VALUE_BYTES * VALUES) >> 20,
+        growth >> 20
+    );
     assert!(growth < GROWTH_BYTES_MAX, "{growth}");
     let last = current(&cluster.channel(0)).await;
     let late = lazy.remove(0).read_through(1, last).await;

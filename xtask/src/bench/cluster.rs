@@ -10,7 +10,6 @@ use xebec_chaos::{
     measure::{cpu_time, resident_mib},
     preflight,
     process::wait_for,
-    shell,
     workload::Writers,
 };
 

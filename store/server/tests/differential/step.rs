@@ -65,9 +65,10 @@ fn shift_range(range: &mut RangeRequest, base: i64) {
 
 fn shift_txn(txn: &mut TxnRequest, base: i64) {
     for compare in &mut txn.compare {
-        match &mut compare.target_union {
-            Some(TargetUnion::CreateRevision(revision) | TargetUnion::ModRevision(revision)) => shift(revision, base),
-            _ => {}
+        if let Some(TargetUnion::CreateRevision(revision) | TargetUnion::ModRevision(revision)) =
+            &mut compare.target_union
+        {
+            shift(revision, base);
         }
     }
     for op in txn.success.iter_mut().chain(&mut txn.failure) {

@@ -114,7 +114,7 @@ async fn a_bumped_revision_ends_the_watches_of_the_lost_cluster() {
     // Old versions are gone soon, not only hidden: a new snapshot holds the living ones only.
     wait_for("old versions to go", || async {
         let snapshot = save(&restored, "later.db").await;
-        (fs::metadata(snapshot).unwrap().len() < fs::metadata(&snapshot_path(&source)).unwrap().len()).then_some(())
+        (fs::metadata(snapshot).unwrap().len() < fs::metadata(snapshot_path(&source)).unwrap().len()).then_some(())
     })
     .await;
 }
