@@ -6,6 +6,7 @@ use xebec_store_core::{Applied, EventKind, KeyValue, LeaseId, Revision, Write};
 use crate::DiskError;
 use crate::auth;
 use crate::database::Database;
+use crate::digest;
 use crate::encoding::{self, Change};
 use crate::options::Column;
 use crate::state::{MEMBERSHIP_NAME, RECORD_PREFIX, STATE_NAME, State};
@@ -15,11 +16,13 @@ pub(crate) struct Batch<'d> {
     database: &'d Database,
     batch: WriteBatch,
     state: State,
+    /// The digest after each revision.
+    digests: Vec<(Revision, u64)>,
 }
 
 impl<'d> Batch<'d> {
     pub(crate) fn new(database: &'d Database, state: State) -> Batch<'d> {
-        Batch { database, batch: WriteBatch::default(), state }
+        Batch { database, batch: WriteBatch::default(), state, digests: Vec::new() }
     }
 
     pub(crate) fn state_mut(&mut self) -> &mut State {
@@ -46,6 +49,9 @@ impl<'d> Batch<'d> {
         }
         for write in &applied.writes {
             self.add_write(write);
+        }
+        if applied.revision != current {
+            self.digests.push((applied.revision, self.state.digest));
         }
         self.state.revision = applied.revision;
         Ok(())
@@ -84,7 +90,10 @@ impl<'d> Batch<'d> {
     }
 
     fn add_put(&mut self, sub: u32, kv: &KeyValue, prev: Option<&KeyValue>) {
-        self.put(Column::Current, &kv.key, encoding::current_value(kv));
+        let value = encoding::current_value(kv);
+        let before = prev.map_or(0, digest::of);
+        self.state.digest = self.state.digest.wrapping_sub(before).wrapping_add(digest::of_record(&kv.key, &value));
+        self.put(Column::Current, &kv.key, value);
         self.supersede(prev, kv.mod_revision);
         let prev_mod = prev.map_or(Revision(0), |prev| prev.mod_revision);
         let change = Change { kind: EventKind::Put, prev_mod, key: &kv.key };
@@ -93,6 +102,9 @@ impl<'d> Batch<'d> {
     }
 
     fn add_delete(&mut self, revision: Revision, sub: u32, prev: &KeyValue) {
+        if prev.mod_revision.0 > 0 {
+            self.state.digest = self.state.digest.wrapping_sub(digest::of(prev));
+        }
         self.delete(Column::Current, &prev.key);
         // A history from elsewhere may have lost the version before to compaction.
         self.supersede(Some(prev).filter(|prev| prev.mod_revision.0 > 0), revision);
@@ -118,6 +130,11 @@ impl<'d> Batch<'d> {
         if !to.is_none() {
             self.put(Column::LeaseKeys, encoding::lease_keys_key(to, key), []);
         }
+    }
+
+    /// The digest after each revision that was added.
+    pub(crate) fn take_digests(&mut self) -> Vec<(Revision, u64)> {
+        std::mem::take(&mut self.digests)
     }
 
     /// Writes everything, the state with it, and returns the state.

@@ -110,6 +110,8 @@ impl Keyspace {
         *marker = vouch(&self.dir, &database, next)?;
         let replaced = self.view();
         self.publish(database, state);
+        self.digests.lock().clear();
+        self.hashes.lock().clear();
         replaced.database().mark_replaced();
         Ok(())
     }

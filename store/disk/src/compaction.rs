@@ -70,6 +70,12 @@ impl Keyspace {
         Ok(if done { CompactionStep::Done } else { CompactionStep::More { removed: plan.superseded.len() } })
     }
 
+    /// Whether nothing is left to remove.
+    pub fn is_clean(&self) -> bool {
+        let view = self.view();
+        view.state().cleaning.done >= view.state().compacted
+    }
+
     /// Makes RocksDB give back the space of what compaction has removed, now and not in its own time. For a
     /// compaction that was asked to be physical, after [`CompactionStep::Done`].
     pub fn reclaim(&self) {

@@ -1,11 +1,11 @@
-//! The bytes of keys and values, format 2. Numbers in keys are big-endian, so that they sort; numbers in values are
+//! The bytes of keys and values, format 3. Numbers in keys are big-endian, so that they sort; numbers in values are
 //! little-endian.
 
 use bytes::Bytes;
 use xebec_store_core::{ClusterTime, EventKind, KeyValue, Lease, LeaseId, Revision};
 
 /// The format of everything in the directory.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 const NUMBER_BYTES: usize = 8;
 const RECORD_HEADER_BYTES: usize = 4 * NUMBER_BYTES;
@@ -64,14 +64,22 @@ pub(crate) fn parse_history_key(encoded: &[u8]) -> Result<(Vec<u8>, Revision), M
     Ok((key, Revision(i64::from_be_bytes(*revision))))
 }
 
-/// `current`: the value.
+/// `current`: the value. The numbers, and then what the client wrote.
 pub(crate) fn current_value(kv: &KeyValue) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(RECORD_HEADER_BYTES + kv.value.len());
-    for number in [kv.create_revision.0, kv.mod_revision.0, kv.version, kv.lease.0] {
-        encoded.extend_from_slice(&number.to_le_bytes());
-    }
+    encoded.extend_from_slice(&current_header(kv));
     encoded.extend_from_slice(&kv.value);
     encoded
+}
+
+/// What a [`current_value`] begins with.
+pub(crate) fn current_header(kv: &KeyValue) -> [u8; RECORD_HEADER_BYTES] {
+    let mut header = [0; RECORD_HEADER_BYTES];
+    let numbers = [kv.create_revision.0, kv.mod_revision.0, kv.version, kv.lease.0];
+    for (bytes, number) in header.chunks_exact_mut(NUMBER_BYTES).zip(numbers) {
+        bytes.copy_from_slice(&number.to_le_bytes());
+    }
+    header
 }
 
 /// Reads a [`current_value`].

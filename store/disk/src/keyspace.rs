@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::ReadTier;
-use xebec_store_core::{Applied, LogPosition};
+use xebec_store_core::{Applied, LogPosition, Revision};
 
 use crate::auth;
 use crate::batch::Batch;
@@ -31,6 +31,8 @@ pub struct Keyspace {
     pub(crate) marker: Mutex<Marker>,
     /// The newest hashes of the history.
     pub(crate) hashes: Mutex<VecDeque<HashKv>>,
+    /// The digests after the newest revisions, in order.
+    pub(crate) digests: Mutex<VecDeque<(Revision, u64)>>,
 }
 
 impl Keyspace {
@@ -69,6 +71,7 @@ impl Keyspace {
             published: ArcSwap::from_pointee(View::new(database, state)),
             marker: Mutex::new(marker),
             hashes: Mutex::default(),
+            digests: Mutex::default(),
         })
     }
 
@@ -114,8 +117,10 @@ impl Keyspace {
             batch.set_membership(membership);
         }
         batch.state_mut().position = Some(position);
+        let digests = batch.take_digests();
         let state = batch.write()?;
         before.database().recent().observe(applied);
+        self.remember_digests(digests);
         self.publish(Arc::clone(before.database()), state);
         drop(writer);
         Ok(())

@@ -26,6 +26,7 @@ mod checkpoint;
 mod compaction;
 mod counts;
 mod database;
+mod digest;
 mod encoding;
 mod error;
 mod events;
@@ -45,6 +46,7 @@ mod view;
 
 pub use checkpoint::{Checkpoint, CheckpointFile};
 pub use compaction::{COMPACTION_STEP_EVENTS_MAX, CompactionStep};
+pub use digest::Scrub;
 pub use error::DiskError;
 pub use events::{CATCH_UP_SCAN_EVENTS_MAX, CatchUp};
 pub use hash::HashKv;

@@ -15,6 +15,8 @@ pub(crate) struct State {
     pub(crate) alarms: Vec<Alarm>,
     pub(crate) cluster_id: u64,
     pub(crate) cleaning: Cleaning,
+    /// The sum of the living versions, see `digest`.
+    pub(crate) digest: u64,
     /// Users, roles and tokens. They have records of their own in `meta`, see `auth`.
     #[serde(skip)]
     pub(crate) auth: Arc<AuthState>,
@@ -40,6 +42,7 @@ impl State {
             alarms: Vec::new(),
             cluster_id,
             cleaning: Cleaning { done: Revision(0), next_revision: Revision(0), next_sub: 0 },
+            digest: 0,
             auth: Arc::default(),
         }
     }

@@ -62,6 +62,7 @@ pub fn verify(dir: &Path) -> Result<Verified, DiskError> {
 struct Counted {
     current: u64,
     current_with_lease: u64,
+    digest: u64,
     lease_keys: u64,
     versions: u64,
     living_versions: u64,
@@ -79,6 +80,7 @@ fn count(view: &View) -> Result<Counted, DiskError> {
             return Err(DiskError::corrupt(view.database().dir(), None, reason));
         }
         counted.current += 1;
+        counted.digest = counted.digest.wrapping_add(crate::digest::of_record(key, value));
         counted.current_with_lease += u64::from(!kv.lease.is_none());
         iterator.next();
     }
@@ -104,6 +106,9 @@ fn agree(view: &View, counted: &Counted) -> Result<(), DiskError> {
     let Counted { current, current_with_lease, lease_keys, living_versions, .. } = counted;
     if living_versions != current {
         return differs(format!("{current} keys live, but the history knows of {living_versions}"));
+    }
+    if counted.digest != view.state().digest {
+        return differs("the living versions do not add up to their digest".to_owned());
     }
     if lease_keys != current_with_lease {
         return differs(format!("{current_with_lease} keys hang on leases, but the leases know of {lease_keys}"));

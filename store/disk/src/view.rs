@@ -83,6 +83,14 @@ impl View {
         self.snapshot.snapshot.raw_iterator_cf_opt(self.database().column(column), options)
     }
 
+    /// For reading a column through: past the cache, every block against its checksum.
+    pub(crate) fn iterate_once(&self, column: Column) -> DBRawIteratorWithThreadMode<'_, DB> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_verify_checksums(true);
+        self.snapshot.snapshot.raw_iterator_cf_opt(self.database().column(column), options)
+    }
+
     /// The version of `key` made at exactly `mod_revision`, if it is still kept.
     pub(crate) fn version(&self, key: &Bytes, mod_revision: Revision) -> Result<Option<KeyValue>, DiskError> {
         if let Some(found) = self.read(Column::History, &encoding::history_key(key, mod_revision))? {

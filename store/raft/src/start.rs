@@ -40,6 +40,7 @@ use crate::{
     reader::READERS_WAITING_MAX,
     reconfiguration::ReconfigurationLimits,
     renewals::RENEWALS_WAITING_MAX,
+    reserve::{Reserve, ReservedFiles},
     roster::Roster,
     state_machine::{Machine, StateMachine},
     surroundings::Surroundings,
@@ -98,7 +99,9 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
         .build()
         .map_err(|error| StartError::Raft(error.to_string()))?;
     let handle = runtime.handle().clone();
-    let started = handle.spawn(start_on(config, Surroundings::default(), RuntimeGuard(Some(runtime)))).await;
+    let log_files = Arc::new(ReservedFiles(Reserve::of(&config.data_dir)));
+    let surroundings = Surroundings { log_files, ..Surroundings::default() };
+    let started = handle.spawn(start_on(config, surroundings, RuntimeGuard(Some(runtime)))).await;
     started.map_err(|error| StartError::Raft(error.to_string()))?
 }
 

@@ -7,7 +7,7 @@ use prost::length_delimiter_len;
 use tokio::time::Instant;
 use tonic::{Status, metadata::MetadataMap};
 use xebec_proto::etcdserverpb::ResponseHeader;
-use xebec_store_core::{Alarm, AlarmKind, Command, RequestError, Response, Revision};
+use xebec_store_core::{Alarm, AlarmKind, Command, ReadView, RequestError, Response, Revision};
 use xebec_store_disk::View;
 use xebec_store_raft::Member;
 
@@ -16,6 +16,7 @@ use crate::{
     metrics::Metrics,
     response_budget::ResponseBudget,
     status::{self, IntoStatus},
+    upkeep::Health,
 };
 
 /// Metadata with which a client refuses members that see no leader (etcd `rpctypes.MetadataRequireLeaderKey`).
@@ -50,13 +51,23 @@ pub(crate) struct Context {
     /// Finds out who sends a request; see `auth`.
     pub authenticator: Arc<Authenticator>,
     pub responses: ResponseBudget,
+    /// What the member's upkeep has found.
+    pub health: Arc<Health>,
     size: Arc<Mutex<Option<(Instant, u64)>>>,
 }
 
 impl Context {
     pub fn new(member: Member, limits: Limits, authenticator: Arc<Authenticator>) -> Self {
         let responses = ResponseBudget::new(limits.response_bytes_max);
-        Self { member, limits, metrics: Arc::new(Metrics::default()), authenticator, responses, size: Arc::default() }
+        Self {
+            member,
+            limits,
+            metrics: Arc::new(Metrics::default()),
+            authenticator,
+            responses,
+            health: Arc::default(),
+            size: Arc::default(),
+        }
     }
 
     /// A response's header.
@@ -71,6 +82,7 @@ impl Context {
 
     /// Proposes a command and answers with its response.
     pub async fn propose(&self, command: Command) -> Result<Response, Status> {
+        self.check_health()?;
         let pending = self.metrics.proposals_pending.hold();
         let outcome = self.member.propose(command).await.map_err(|failure| {
             self.metrics.proposals_failed.inc();
@@ -82,10 +94,16 @@ impl Context {
 
     /// The keyspace; with everything acknowledged so far, unless `serializable`.
     pub async fn view(&self, serializable: bool) -> Result<Arc<View>, Status> {
+        self.check_health()?;
         if !serializable {
             self.member.linearizable().await.map_err(IntoStatus::into_status)?;
         }
         Ok(self.member.keyspace().view())
+    }
+
+    /// Refuses everything once this member's data is known to be corrupt.
+    pub fn check_health(&self) -> Result<(), Status> {
+        if self.health.is_corrupt() { Err(RequestError::Corrupt.into_status()) } else { Ok(()) }
     }
 
     /// Refuses a request that is too large to replicate, `request_bytes` long. Called after validation and only for
@@ -113,9 +131,14 @@ impl Context {
 
     /// Refuses what makes the store grow beyond its quota, and raises the alarm.
     pub async fn check_quota(&self) -> Result<(), Status> {
+        if self.member.keyspace().view().alarms().iter().any(|alarm| alarm.kind == AlarmKind::NoSpace) {
+            // What would be refused when it is applied need not fill the log.
+            return Err(RequestError::NoSpace.into_status());
+        }
         if self.limits.quota_bytes <= 0 || self.size_bytes().await? < self.limits.quota_bytes as u64 {
             return Ok(());
         }
+        self.health.note_no_space();
         let alarm = Alarm { member: self.member.id(), kind: AlarmKind::NoSpace };
         self.propose(Command::AlarmActivate(alarm)).await?;
         Err(RequestError::NoSpace.into_status())

@@ -6,6 +6,7 @@ mod duration;
 mod elsewhere;
 mod http;
 mod tls;
+mod upkeep;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,6 +18,7 @@ pub use connections::ConnectionFlags;
 pub use elsewhere::Elsewhere;
 pub use http::HttpFlags;
 pub use tls::TlsFlags;
+pub use upkeep::UpkeepFlags;
 
 use crate::{
     auth::{BCRYPT_COST_DEFAULT, TOKEN_TTL_SECONDS_DEFAULT},
@@ -133,7 +135,17 @@ pub struct Flags {
     /// Cost of hashing passwords with bcrypt: 4 to 31, each twice the one before.
     #[arg(long, default_value_t = BCRYPT_COST_DEFAULT, env = "ETCD_BCRYPT_COST")]
     pub bcrypt_cost: u32,
+    /// Compaction, and checks of the data.
+    #[command(flatten)]
+    pub upkeep: UpkeepFlags,
     /// Flags of etcd's without a meaning here. Last, so that whatever has one comes before.
     #[command(flatten)]
     pub elsewhere: Elsewhere,
+}
+
+impl Flags {
+    /// The data directory, named after the member if it is not given.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)))
+    }
 }

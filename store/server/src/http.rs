@@ -10,13 +10,14 @@ use axum::{
 
 use crate::{
     context::Context,
-    exposition, health, metrics,
+    downgrade, exposition, health, metrics,
     version::{CLUSTER_VERSION, SERVER_VERSION},
 };
 
 /// Everything that is no gRPC.
 pub(crate) fn routes(context: Context) -> Router {
-    metric_routes(context).route("/version", get(version))
+    let told = Router::new().route("/version", get(version)).with_state(context.clone());
+    metric_routes(context).merge(told)
 }
 
 /// What `--listen-metrics-urls` serves: metrics and health.
@@ -30,12 +31,13 @@ pub(crate) async fn not_found() -> Response {
     health::plain_error(StatusCode::NOT_FOUND, "404 page not found")
 }
 
-async fn version() -> Response {
+async fn version(State(context): State<Context>) -> Response {
+    let view = context.member.keyspace().view();
+    let cluster = downgrade::cluster_version(&view).unwrap_or_else(|_| CLUSTER_VERSION.to_owned());
     let kind = HeaderValue::from_static("application/json");
     // In etcd's order of fields.
-    let text = format!(
-        "{{\"etcdserver\":\"{SERVER_VERSION}\",\"etcdcluster\":\"{CLUSTER_VERSION}\",\"storage\":\"{CLUSTER_VERSION}\"}}"
-    );
+    let text =
+        format!("{{\"etcdserver\":\"{SERVER_VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{cluster}\"}}");
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 

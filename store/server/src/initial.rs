@@ -1,7 +1,7 @@
 //! How a member comes into its cluster: etcd's flags for it, and what they mean together
 //! (etcd `server/embed/config.go`, `server/config/config.go`).
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use clap::{ArgAction, Args};
 use xebec_store_raft::{Dialer, MemberConfig, ReconfigurationLimits, is_initialized};
@@ -70,7 +70,7 @@ impl DiscoveryFlags {
 /// member of one.
 pub(crate) fn member_config(flags: &Flags, dialer: Dialer) -> Result<MemberConfig, Error> {
     flags.membership.discovery.check()?;
-    let data_dir = flags.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", flags.name)));
+    let data_dir = flags.data_dir();
     let initial_cluster = if is_initialized(&data_dir)? {
         tracing::info!("the data directory is initialized: flags about the cluster's beginning do not count");
         BTreeMap::new()

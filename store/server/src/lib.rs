@@ -10,6 +10,7 @@ mod cluster;
 mod concurrency;
 mod context;
 mod convert;
+mod downgrade;
 mod exposition;
 mod flags;
 mod fragments;
@@ -34,11 +35,12 @@ mod run;
 mod snapshot;
 mod status;
 mod tls;
+mod upkeep;
 mod version;
 mod watch;
 
 pub use flags::{
-    ConnectionFlags, Elsewhere, Flags, HttpFlags, MAX_REQUEST_BYTES_DEFAULT, MAX_TXN_OPS_DEFAULT, TlsFlags,
+    ConnectionFlags, Elsewhere, Flags, HttpFlags, MAX_REQUEST_BYTES_DEFAULT, MAX_TXN_OPS_DEFAULT, TlsFlags, UpkeepFlags,
 };
 pub use in_process::client_services;
 pub use initial::{DiscoveryFlags, MembershipFlags};

@@ -16,9 +16,10 @@ use xebec_store_core::{Alarm, AlarmKind, Command, ReadView, Response as Outcome,
 use crate::{
     auth::{Credentials, Demand},
     context::{Context, blocking},
-    snapshot,
-    status::{self, IntoStatus, unimplemented},
-    version::{CLUSTER_VERSION, SERVER_VERSION},
+    downgrade, snapshot,
+    status::{self, IntoStatus},
+    upkeep,
+    version::SERVER_VERSION,
 };
 
 pub(crate) struct MaintenanceService(pub Context);
@@ -43,23 +44,17 @@ fn alarm_member(alarm: Alarm) -> pb::AlarmMember {
 /// What ails this member, in etcd's words.
 fn errors(context: &Context) -> Vec<String> {
     let status = context.member.status();
-    let mut errors: Vec<String> = context
-        .member
-        .keyspace()
-        .view()
-        .alarms()
-        .into_iter()
-        .map(|alarm| {
-            let kind = match alarm.kind {
-                AlarmKind::NoSpace => "NOSPACE",
-                AlarmKind::Corrupt => "CORRUPT",
-            };
-            format!("memberID:{} alarm:{kind} ", alarm.member)
-        })
-        .collect();
+    let mut errors = Vec::new();
     if status.leader.is_none() {
         errors.push(status::no_leader().message().to_owned());
     }
+    errors.extend(context.member.keyspace().view().alarms().into_iter().map(|alarm| {
+        let kind = match alarm.kind {
+            AlarmKind::NoSpace => "NOSPACE",
+            AlarmKind::Corrupt => "CORRUPT",
+        };
+        format!("memberID:{} alarm:{kind} ", alarm.member)
+    }));
     errors.extend(status.failed);
     errors
 }
@@ -107,6 +102,7 @@ impl Maintenance for MaintenanceService {
         self.0.authorize(&Credentials::of(&request), Demand::Known).await?;
         let status = self.0.member.status();
         let view = self.0.member.keyspace().view();
+        let downgrade = downgrade::info(&view)?;
         let keyspace = self.0.member.keyspace().clone();
         let sizes = blocking(move || keyspace.sizes().map_err(IntoStatus::into_status)).await?;
         Ok(Response::new(pb::StatusResponse {
@@ -120,9 +116,12 @@ impl Maintenance for MaintenanceService {
             errors: errors(&self.0),
             db_size_in_use: i64::try_from(sizes.live_bytes).unwrap_or(i64::MAX),
             is_learner: status.is_learner,
-            storage_version: CLUSTER_VERSION.to_owned(),
+            storage_version: downgrade::cluster_version(&view)?,
             db_size_quota: self.0.limits.quota_bytes,
-            downgrade_info: Some(pb::DowngradeInfo::default()),
+            downgrade_info: Some(pb::DowngradeInfo {
+                enabled: downgrade.enabled,
+                target_version: downgrade.target_version,
+            }),
         }))
     }
 
@@ -131,13 +130,8 @@ impl Maintenance for MaintenanceService {
         request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
         self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
-        // RocksDB needs no defragmentation; this merely gives back space at once that it would give back in time.
-        let keyspace = self.0.member.keyspace().clone();
-        blocking(move || {
-            keyspace.reclaim();
-            Ok(())
-        })
-        .await?;
+        // RocksDB needs no defragmentation; this merely gives back space soon that it would give back in time.
+        upkeep::reclaim(&self.0);
         Ok(Response::new(pb::DefragmentResponse { header: Some(self.0.header(Revision(0))) }))
     }
 
@@ -181,8 +175,10 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
-        Err(unimplemented("Downgrade"))
+        let credentials = Credentials::of(&request);
+        self.0.authorize(&credentials, Demand::Admin).await?;
+        let propose = async |command| self.0.propose_as(&credentials, command).await.map(|_| ());
+        Ok(Response::new(downgrade::downgrade(&self.0, request.into_inner(), propose).await?))
     }
 }
 

@@ -7,6 +7,7 @@ use xebec_store_core::ReadView;
 
 use crate::{
     context::{Context, blocking},
+    downgrade,
     exposition::{Counter, Exposition, Gauge},
     interceptor::Calls,
     process,
@@ -84,7 +85,9 @@ fn server(context: &Context, out: &mut Exposition) {
     let (status, metrics) = (context.member.status(), &context.metrics);
     let flag = u8::from;
     let has_leader = context.member.leaders().borrow().is_some();
-    let minor = CLUSTER_VERSION.rsplit_once('.').map_or(CLUSTER_VERSION, |(minor, _)| minor);
+    let cluster = downgrade::cluster_version(&context.member.keyspace().view());
+    let cluster = cluster.unwrap_or_else(|_| CLUSTER_VERSION.to_owned());
+    let minor = cluster.rsplit_once('.').map_or(cluster.as_str(), |(minor, _)| minor);
     let named = |out: &mut Exposition, name: &str, label: &str, value: &str| {
         out.family(name, "gauge", "Always 1; the label tells.");
         out.sample(name, &[(label, value)], 1);

@@ -29,7 +29,7 @@ use crate::{
     lease::LeaseService,
     listen::{self, Endpoint},
     maintenance::{HealthService, MaintenanceService},
-    metrics, tls,
+    metrics, tls, upkeep,
     watch::WatchService,
 };
 
@@ -83,7 +83,10 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<(), Error> {
     let metrics_ports = bind(&endpoints(&flags.http.listen_metrics_urls)?, client_tls.as_ref()).await?;
     let client_ports = ClientPorts { client: client_ports, http: http_ports, metrics: metrics_ports };
     let member = start(initial::member_config(&flags, tls::dialer(&flags)?)?).await?;
-    let served = serve(&flags, &member, authenticator, client_ports, &peer_endpoints, peer_tls.as_ref(), &stop).await;
+    let served = match upkeep::initial_check(&member, &flags).await {
+        Ok(()) => serve(&flags, &member, authenticator, client_ports, &peer_endpoints, peer_tls.as_ref(), &stop).await,
+        Err(error) => Err(error),
+    };
     if served.is_ok() {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -133,6 +136,7 @@ async fn serve(
     }
     let context = Context::new(member.clone(), limits(flags), authenticator);
     tokio::spawn(metrics::follow_leaders(context.clone()));
+    upkeep::spawn(&context, flags);
     tokio::spawn(auth::expire_tokens(member.clone()));
     let front = Front::new(context.clone(), flags.http.clone(), client_router(&context));
     serve_clients(&front, listen::ConnectionLimits::of(&flags.connections), client_ports);

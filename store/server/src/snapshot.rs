@@ -16,7 +16,7 @@ use xebec_store_snapshot::{
     measure, write,
 };
 
-use crate::{auth_records, context::Context, status::IntoStatus, version::CLUSTER_VERSION};
+use crate::{auth_records, context::Context, downgrade, status::IntoStatus};
 
 /// Bytes of one message (etcd `snapshotSendBufferSize`).
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -165,9 +165,9 @@ fn contents(context: &Context, view: &Arc<View>) -> Result<Contents, Status> {
         term: position.map_or(0, |position| position.term),
         compacted: view.compacted_revision(),
         cleaned: view.compacted_revision(),
-        storage_version: Some(CLUSTER_VERSION.to_owned()),
-        cluster_version: Some(CLUSTER_VERSION.to_owned()),
-        downgrade: None,
+        storage_version: Some(downgrade::cluster_version(view)?),
+        cluster_version: Some(downgrade::cluster_version(view)?),
+        downgrade: Some(downgrade::info(view)?),
         leases: leases
             .iter()
             .map(|lease| LeaseRecord {

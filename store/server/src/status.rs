@@ -149,11 +149,6 @@ pub(crate) fn request_too_large() -> Status {
     Status::invalid_argument("etcdserver: request is too large")
 }
 
-/// An honest answer for what is not there.
-pub(crate) fn unimplemented(what: &str) -> Status {
-    Status::unimplemented(format!("xebec: {what} is not implemented"))
-}
-
 /// `mvcc.ErrWatcherDuplicateID`, as a cancel reason.
 pub(crate) const DUPLICATE_WATCH_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 /// `mvcc.ErrEmptyWatcherRange`, as a cancel reason.

@@ -74,7 +74,7 @@ fn argument(flag: &str, value: &Value) -> Result<Option<String>, String> {
 }
 
 fn is_duration(flag: &str) -> bool {
-    flag.starts_with("grpc-keepalive-") || flag == "watch-progress-notify-interval"
+    flag.starts_with("grpc-keepalive-") || matches!(flag, "watch-progress-notify-interval" | "corrupt-check-time")
 }
 
 /// Checks what clap cannot.

@@ -47,17 +47,7 @@ const TABLE: &[(&str, bool, Verdict)] = &[
     ("pre-vote", true, Only(&["true", ""], "pre-votes are what keeps a returning member from disturbing the others")),
     ("compaction-batch-limit", false, NoEffect(BACKGROUND)),
     ("compaction-sleep-interval", false, NoEffect(BACKGROUND)),
-    ("auto-compaction-mode", false, NoEffect("it matters only with --auto-compaction-retention")),
-    (
-        "auto-compaction-retention",
-        false,
-        Only(
-            &["0", "", "0s", "0h"],
-            "the store does not compact by itself: let a client do it, as kube-apiserver does",
-        ),
-    ),
-    ("corrupt-check-time", false, NoEffect("how often members are compared is not for choice here")),
-    ("compact-hash-check-time", false, NoEffect("how often members are compared is not for choice here")),
+    ("compact-hash-check-time", false, NoEffect("members compare digests of what they write every few seconds")),
     ("downgrade-check-time", false, NoEffect("a downgrade is judged when it is asked for")),
     ("warning-apply-duration", false, NoEffect(LOG_BY_ENVIRONMENT)),
     ("warning-unary-request-duration", false, NoEffect(LOG_BY_ENVIRONMENT)),

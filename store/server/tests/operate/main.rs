@@ -7,4 +7,5 @@ mod hash;
 mod processes;
 mod restore;
 mod snapshot;
+mod upkeep;
 mod workload;
