@@ -47,7 +47,7 @@ const TABLE: &[(&str, bool, Verdict)] = &[
     ("pre-vote", true, Only(&["true", ""], "pre-votes are what keeps a returning member from disturbing the others")),
     ("compaction-batch-limit", false, NoEffect(BACKGROUND)),
     ("compaction-sleep-interval", false, NoEffect(BACKGROUND)),
-    ("compact-hash-check-time", false, NoEffect("members compare digests of what they write every few seconds")),
+    ("compact-hash-check-time", false, NoEffect("with --corrupt-check-time members compare digests every few seconds")),
     ("downgrade-check-time", false, NoEffect("a downgrade is judged when it is asked for")),
     ("warning-apply-duration", false, NoEffect(LOG_BY_ENVIRONMENT)),
     ("warning-unary-request-duration", false, NoEffect(LOG_BY_ENVIRONMENT)),

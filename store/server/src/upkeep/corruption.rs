@@ -15,8 +15,11 @@ use xebec_store_raft::{MemberId, blocking};
 
 use crate::context::Context;
 
-/// How often a revision is chosen and digests are compared.
-const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a revision is chosen.
+const CHOICE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a member looks whether there is something to publish or to compare: all must have done so before the next
+/// choice. Costs a few reads.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const CHOICE_NAME: &str = "digest/chosen";
 const PREFIX: &str = "digest/member/";
 
@@ -71,11 +74,14 @@ pub(super) fn explain(scrub: &Scrub) -> String {
     )
 }
 
-/// Compares for ever; `pass_interval` (0: never) is the time between two passes over the member's own data.
+/// Compares for ever, and reads the member's own data through every `pass_interval`; neither if that is 0.
 pub(super) async fn run(context: Context, pass_interval: Duration) {
-    let mut looks = interval(COMPARE_INTERVAL);
+    if pass_interval.is_zero() {
+        return;
+    }
+    let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last_pass = Instant::now();
+    let (mut last_pass, mut last_choice) = (Instant::now(), Instant::now());
     let mut agreeing = 0;
     loop {
         looks.tick().await;
@@ -83,21 +89,24 @@ pub(super) async fn run(context: Context, pass_interval: Duration) {
             raise(&context).await;
             continue;
         }
-        if pass_interval > Duration::ZERO && last_pass.elapsed() >= pass_interval {
+        if last_pass.elapsed() >= pass_interval {
             pass(&context).await;
             last_pass = Instant::now();
         }
-        choose(&context).await;
+        if last_choice.elapsed() >= CHOICE_INTERVAL {
+            choose(&context).await;
+            last_choice = Instant::now();
+        }
         let view = context.member.keyspace().view();
         let Some(Choice { revision }) = read(&view, CHOICE_NAME) else { continue };
         // A member that started later, or was sent a snapshot, does not know: it is asked again at the next choice.
         let Some(digest) = context.member.keyspace().digest_at(Revision(revision)) else { continue };
         publish(&context, &view, Published { revision, digest }).await;
         let voters = compare(&context, revision, digest);
-        if voters != agreeing && voters > 1 {
+        if voters > agreeing && voters > 1 {
             tracing::info!(revision, members = voters, "the members hold the same");
         }
-        agreeing = voters;
+        agreeing = agreeing.max(voters);
     }
 }
 
