@@ -101,6 +101,17 @@ fn evaluate(evaluation: &mut Evaluation<'_>, command: &Command) -> Evaluated<Res
 }
 
 fn auth_command(evaluation: &mut Evaluation<'_>, command: &AuthCommand) -> Result<(), AuthError> {
+    // Without a time, or with one of a clock that lags: see `lease_grant`.
+    let replicated = evaluation.now().cluster_time();
+    let mut restamped = None;
+    let command = match command.now() {
+        Some(now) if now < replicated => {
+            let command = restamped.insert(command.clone());
+            command.stamp(replicated);
+            &*command
+        }
+        Some(_) | None => command,
+    };
     let changes = auth::evaluate(evaluation.before().auth(), command)?;
     if let Some(now) = command.now() {
         advance_time(evaluation, now);
@@ -148,9 +159,11 @@ fn lease_grant(evaluation: &mut Evaluation<'_>, grant: &LeaseGrant) -> Evaluated
     if evaluation.now().lease(grant.id)?.is_some() {
         return Ok(Err(RequestError::LeaseExists));
     }
-    advance_time(evaluation, grant.now);
+    // A leader that has not opened its lease table yet proposes without a time: the cluster's own is then the latest.
+    let now = grant.now.max(evaluation.now().cluster_time());
+    advance_time(evaluation, now);
     let ttl_millis = u64::try_from(grant.ttl_seconds).unwrap_or(0).saturating_mul(1000);
-    let lease = Lease { id: grant.id, ttl_seconds: grant.ttl_seconds, deadline: grant.now.plus_millis(ttl_millis) };
+    let lease = Lease { id: grant.id, ttl_seconds: grant.ttl_seconds, deadline: now.plus_millis(ttl_millis) };
     evaluation.record(Write::LeaseSet(lease));
     let revision = evaluation.before().current_revision();
     Ok(Ok(LeaseGrantResponse { revision, id: grant.id, ttl_seconds: grant.ttl_seconds }))

@@ -378,3 +378,17 @@ fn validation_refuses_what_etcd_refuses() {
     assert_eq!(validate::range(&Range::new(span("", "\0"))), Err(RequestError::EmptyKey));
     assert_eq!(validate::lease_ttl(9_000_000_001), Err(RequestError::LeaseTtlTooLarge));
 }
+
+#[test]
+fn a_grant_without_a_time_counts_from_the_replicated_one() {
+    let mut store = MemoryStore::new();
+    let grant = |id, now| LeaseGrant { id: LeaseId(id), ttl_seconds: 3, now: ClusterTime(now) };
+    run(&mut store, Command::LeaseGrant(grant(1, 18_000)));
+    // A leader whose lease table is not open yet stamps nothing; one that was deposed may be behind.
+    run(&mut store, Command::LeaseGrant(grant(2, 0)));
+    run(&mut store, Command::LeaseGrant(grant(3, 17_000)));
+    for id in 1..=3 {
+        assert_eq!(store.lease(LeaseId(id)).unwrap().unwrap().deadline, ClusterTime(21_000), "lease {id}");
+    }
+    assert_eq!(store.cluster_time(), ClusterTime(18_000));
+}

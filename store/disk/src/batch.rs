@@ -9,7 +9,7 @@ use crate::database::Database;
 use crate::digest;
 use crate::encoding::{self, Change};
 use crate::options::Column;
-use crate::state::{MEMBERSHIP_NAME, RECORD_PREFIX, STATE_NAME, State};
+use crate::state::{LOG_KEPT_NAME, MEMBERSHIP_NAME, RECORD_PREFIX, STATE_NAME, State};
 
 /// Applied commands on their way into one atomic write.
 pub(crate) struct Batch<'d> {
@@ -39,6 +39,10 @@ impl<'d> Batch<'d> {
 
     pub(crate) fn set_membership(&mut self, membership: &[u8]) {
         self.put(Column::Meta, MEMBERSHIP_NAME, membership);
+    }
+
+    pub(crate) fn set_log_kept(&mut self, index: u64) {
+        self.put(Column::Meta, LOG_KEPT_NAME, index.to_be_bytes());
     }
 
     pub(crate) fn add(&mut self, applied: &Applied) -> Result<(), DiskError> {

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -14,8 +15,8 @@ use crate::batch::Batch;
 use crate::database::{Database, verify_tables};
 use crate::manifest;
 use crate::marker::{DATABASE_PREFIX, MARKER_NAME, Marker, Tables, sync_dir};
-use crate::options::Options;
-use crate::state::State;
+use crate::options::{Column, Options};
+use crate::state::{LOG_KEPT_NAME, State};
 use crate::{DiskError, HashKv, View};
 
 /// The keyspace on disk. All methods take `&self`; one writer at a time is let in, readers never wait.
@@ -33,6 +34,8 @@ pub struct Keyspace {
     pub(crate) hashes: Mutex<VecDeque<HashKv>>,
     /// The digests after the newest revisions, in order.
     pub(crate) digests: Mutex<VecDeque<(Revision, u64)>>,
+    /// How far the member's own log is on disk, as it was last told.
+    log_kept: AtomicU64,
 }
 
 impl Keyspace {
@@ -72,6 +75,7 @@ impl Keyspace {
             marker: Mutex::new(marker),
             hashes: Mutex::default(),
             digests: Mutex::default(),
+            log_kept: AtomicU64::new(0),
         })
     }
 
@@ -118,12 +122,34 @@ impl Keyspace {
         }
         batch.state_mut().position = Some(position);
         let digests = batch.take_digests();
+        // What was not applied yet may still be truncated: it is no evidence of anything.
+        batch.set_log_kept(self.log_kept.load(Ordering::Acquire).min(position.index));
         let state = batch.write()?;
         before.database().recent().observe(applied);
         self.remember_digests(digests);
         self.publish(Arc::clone(before.database()), state);
         drop(writer);
         Ok(())
+    }
+
+    /// Tells how far this member's own log is on disk; it goes with the next commits. Must never be more than is there.
+    pub fn note_log_kept(&self, index: u64) {
+        self.log_kept.store(index, Ordering::Release);
+    }
+
+    /// The last entry among the applied ones that this member's own log had on disk when the keyspace was committed; 0
+    /// if none is known. A log that ends before it was cut or replaced. After a checkpoint was installed this is the other
+    /// member's word until the next commit, and lies within the checkpoint.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn log_kept(&self) -> Result<u64, DiskError> {
+        let view = self.view();
+        let Some(found) = view.read(Column::Meta, LOG_KEPT_NAME)? else {
+            return Ok(0);
+        };
+        let index = found.as_ref().try_into().map_err(|_| view.database().malformed(Column::Meta))?;
+        Ok(u64::from_be_bytes(index))
     }
 
     /// The position up to which the keyspace comes back after any crash: Raft may purge its log this far and no

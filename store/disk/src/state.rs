@@ -50,6 +50,8 @@ impl State {
 
 /// Names in `meta`.
 pub(crate) const STATE_NAME: &[u8] = b"state";
+/// How far this member's own log was on disk, see `Keyspace::log_kept`. Members differ here.
+pub(crate) const LOG_KEPT_NAME: &[u8] = b"log-kept";
 pub(crate) const MEMBERSHIP_NAME: &[u8] = b"membership";
 /// Cluster records follow under this prefix.
 pub(crate) const RECORD_PREFIX: &str = "record/";

@@ -278,7 +278,6 @@ impl<E: LogEntry> Log<E> {
             state.first_index = state.first_index.max(index + 1);
             while state.cache_first() <= index && state.pop_cache() {}
             state.next_index = state.next_index.max(index + 1);
-            state.flushed_next = state.flushed_next.max(index + 1);
         }
         self.handle.shared.queue.push(Command::Purge { index, marker }, 0)
     }
@@ -327,6 +326,13 @@ impl<E: LogEntry> Log<E> {
     #[must_use]
     pub fn last_index(&self) -> Option<u64> {
         self.handle.shared.state.lock().next_index.checked_sub(1)
+    }
+
+    /// Index of the last entry that is on disk, or of the last purged one whose purge is; 0 if there is none. What was
+    /// appended and not yet reported as flushed does not count. Every later open finds it, unless it is truncated.
+    #[must_use]
+    pub fn flushed_index(&self) -> u64 {
+        self.handle.shared.state.lock().flushed_next.saturating_sub(1)
     }
 
     /// First index that can be read, if it exists.

@@ -226,6 +226,11 @@ impl<E: LogEntry> Writer<E> {
     fn purge(&mut self, index: u64, marker: Vec<u8>) -> Result<(), LogError> {
         self.facts.purged = Some((index, marker));
         self.facts.write(&*self.files, &self.dir)?;
+        let shared = self.shared.clone();
+        self.files.report(Box::new(move || {
+            let mut state = shared.state.lock();
+            state.flushed_next = state.flushed_next.max(index + 1);
+        }));
         let mut removed = Vec::new();
         {
             let mut state = self.shared.state.lock();

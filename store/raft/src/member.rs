@@ -219,6 +219,21 @@ impl Member {
         answer.await.unwrap_or(Err(RequestFailure::Stopped))
     }
 
+    /// Queues all of these commands, or none: then the error is true of each. What comes of each is in its answer.
+    pub(crate) fn queue_all(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<impl Future<Output = Result<Outcome, RequestFailure>> + use<>>, RequestFailure> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let places = self.0.proposals.try_reserve_many(commands.len()).map_err(refused)?;
+        let queue = |(place, command): (mpsc::Permit<'_, Proposal>, Command)| {
+            let (reply, answer) = oneshot::channel();
+            place.send(Proposal { command, deadline, reply });
+            async { answer.await.unwrap_or(Err(RequestFailure::Stopped)) }
+        };
+        Ok(places.zip(commands).map(queue).collect())
+    }
+
     /// Waits until this member shows everything that was acknowledged before the call.
     ///
     /// By read index, never by lease (Ongaro's thesis, section 6.4): the leader notes its commit index, at least that of

@@ -134,6 +134,16 @@ fn status(failure: RequestFailure) -> Status {
     }
 }
 
+/// What to say of a batch once it is queued: some of it may have happened, and the caller must not take it for refused.
+fn once_queued(failure: RequestFailure) -> RequestFailure {
+    match failure {
+        RequestFailure::NoLeader | RequestFailure::NotLeader | RequestFailure::TooManyRequests => {
+            RequestFailure::LeaderChanged
+        }
+        failure => failure,
+    }
+}
+
 #[tonic::async_trait]
 impl Leader for PeerService {
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
@@ -146,12 +156,9 @@ impl Leader for PeerService {
         }
         let commands: Result<Vec<Command>, _> = commands.iter().map(|command| wire::decode(command)).collect();
         let commands = commands.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let outcomes = futures::future::try_join_all(commands.into_iter().map(|command| self.0.propose(command)));
-        let outcomes = outcomes.await.map_err(|failure| match failure {
-            // Some of the commands may have been proposed: the caller must not try again.
-            RequestFailure::NoLeader => status(RequestFailure::LeaderChanged),
-            failure => status(failure),
-        })?;
+        // All are queued or none: only before that may the answer be that nothing happened.
+        let answers = self.0.queue_all(commands).map_err(status)?;
+        let outcomes = futures::future::try_join_all(answers).await.map_err(|failure| status(once_queued(failure)))?;
         let encoded: Result<Vec<_>, _> = outcomes.iter().map(|outcome| wire::encode(outcome).map(Into::into)).collect();
         let outcomes = encoded.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(ProposeResponse { outcomes }))

@@ -271,6 +271,37 @@ fn raft_config(config: &MemberConfig) -> Result<Config, StartError> {
     })
 }
 
+/// Where the log ends, compared with the keyspace.
+///
+/// Entries are applied when a majority has them on disk, this member or not, and RocksDB makes tables of what was applied
+/// whenever it likes. So a member that loses its power while its own log disk is slow may find its keyspace ahead of its
+/// log. That is no damage: what the log lacks, this member never acknowledged, a majority of others has it, and the
+/// keyspace holds what it did; openraft goes on behind the keyspace, as after a snapshot. But a log that lacks what was
+/// once on its disk was cut or replaced, and the member may have acknowledged what is gone, and votes with it. To
+/// tell the two apart every commit of the keyspace carries how far the log was on disk by then (`Keyspace::log_kept`).
+///
+/// Making `apply` wait for the own fsync instead would rule the case out, but then one slow disk in a leader would slow
+/// down every write, which is what a majority is for.
+struct LogEnd {
+    /// The log's last entry, purged ones included.
+    last: u64,
+    /// A snapshot covers everything up to here.
+    floor: u64,
+    has_vote: bool,
+    /// The log was on disk up to here.
+    kept: u64,
+    applied: u64,
+}
+
+impl LogEnd {
+    /// Whether the log lacks what was once on its disk.
+    fn is_cut(&self) -> bool {
+        let lacks = |index: u64| index > self.last && index > self.floor;
+        // Whoever has applied anything has voted, or at least saved a leader's vote.
+        lacks(self.kept) || (lacks(self.applied) && !self.has_vote)
+    }
+}
+
 /// Opens what is on disk and checks that the parts belong together.
 fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Machine, StartError> {
     let file = |path: &Path| {
@@ -295,10 +326,9 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
     let view = keyspace.view();
     let applied = view.position().map_or(0, |position| position.index);
     let last = log.last_index().unwrap_or(0);
-    // The keyspace may have come further than a log that lost its unsynced end with the power: entries are applied when a
-    // majority has them on disk, this member or not. It has what they said, and openraft goes on behind it. A log
-    // without a vote is another matter: it was emptied.
-    if applied > last && applied > log.floor() && log.vote().is_none() {
+    let kept = keyspace.log_kept()?;
+    let end = LogEnd { last, floor: log.floor(), has_vote: log.vote().is_some(), kept, applied };
+    if end.is_cut() {
         return Err(StartError::LogTooShort { log_dir, last, applied });
     }
     let feed = Feed::new(retention.events, view.current_revision(), applied);
@@ -320,4 +350,24 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
         applied_bytes: AtomicU64::new(0),
         snapshot_number: AtomicU64::new(0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING_WRONG: LogEnd = LogEnd { last: 100, floor: 0, has_vote: true, kept: 90, applied: 95 };
+
+    #[test]
+    fn a_log_may_end_before_what_was_applied_but_not_before_what_it_had_on_disk() {
+        assert!(!NOTHING_WRONG.is_cut());
+        // Power was lost before entries 91 to 95 were on this disk.
+        assert!(!LogEnd { last: 90, ..NOTHING_WRONG }.is_cut());
+        assert!(LogEnd { last: 89, ..NOTHING_WRONG }.is_cut());
+        assert!(LogEnd { last: 0, ..NOTHING_WRONG }.is_cut());
+        assert!(LogEnd { last: 90, has_vote: false, ..NOTHING_WRONG }.is_cut());
+        // A snapshot was installed, and the log not yet purged up to it.
+        assert!(!LogEnd { last: 10, floor: 95, ..NOTHING_WRONG }.is_cut());
+        assert!(!LogEnd { last: 10, floor: 95, has_vote: false, ..NOTHING_WRONG }.is_cut());
+    }
 }

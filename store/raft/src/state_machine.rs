@@ -71,6 +71,8 @@ impl Machine {
         let revision = applied.last().map_or(view.current_revision(), |applied| applied.revision);
         drop(view);
         let membership = self.memberships(entries, revision, &mut applied)?;
+        // Evidence for the next start, see `LogEnd`.
+        self.keyspace.note_log_kept(self.log.flushed_index());
         self.keyspace.commit(position(&last.log_id), membership.as_deref(), &applied).map_err(io::Error::other)?;
         if roster::concerns(entries.iter()) {
             self.publish_roster()?;

@@ -49,12 +49,18 @@ pub fn check(truth: &Truth, operations: &[Operation], jumps: &[u64]) -> Result<(
             let lived = (revocation.seen_millis - renewed) * (100 + DRIFT_PERCENT_MAX) / 100;
             if lived + SLACK_MILLIS + jumped * JUMP_COST_MILLIS < *ttl {
                 let detail = format!(
-                    "lease {id} of {ttl} ms was confirmed at {renewed} ms and revoked at {} ms",
-                    revocation.seen_millis
+                    "lease {id} of {ttl} ms was confirmed at {renewed} ms and revoked at {} ms; asked: {:?}",
+                    revocation.seen_millis,
+                    operations.iter().filter(|operation| concerns(operation, *id)).collect::<Vec<_>>()
                 );
                 return Err(Violation::new("no lease is revoked before its deadline", detail));
             }
         }
     }
     Ok(())
+}
+
+/// Whether an operation is about this lease itself, for the report.
+fn concerns(operation: &Operation, lease: i64) -> bool {
+    matches!(&operation.ask, Ask::Grant { id, .. } | Ask::KeepAlive { id } | Ask::Revoke { id } if *id == lease)
 }
