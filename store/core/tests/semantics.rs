@@ -381,7 +381,7 @@ fn validation_refuses_what_etcd_refuses() {
 
 #[test]
 fn a_grant_without_a_time_counts_from_the_replicated_one() {
-    let mut store = MemoryStore::new();
+    let mut store = MemoryStore::default();
     let grant = |id, now| LeaseGrant { id: LeaseId(id), ttl_seconds: 3, now: ClusterTime(now) };
     run(&mut store, Command::LeaseGrant(grant(1, 18_000)));
     // A leader whose lease table is not open yet stamps nothing; one that was deposed may be behind.

@@ -42,7 +42,8 @@ const GRANTED_EARLY: &str = "a grant without a time";
 /// Seeds that once found something, each named for it.
 #[test]
 fn what_was_found_stays_fixed() {
-    let found = [("a leader with a slow disk lost power, and its keyspace was ahead of its log", 7), (GRANTED_EARLY, 34)];
+    let found =
+        [("a leader with a slow disk lost power, and its keyspace was ahead of its log", 7), (GRANTED_EARLY, 34)];
     for (what, seed) in found {
         let outcome = one(seed, 20_000);
         assert_eq!(outcome.violation, None, "{what}: seed {seed}\n{}", outcome.tail.join("\n"));

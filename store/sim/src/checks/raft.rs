@@ -61,8 +61,7 @@ impl RaftChecks {
         let now = Progress { applied, last: status.last_index, term: status.term };
         if (now.applied, now.last, now.term) != (before.applied, before.last, before.term) {
             let fresh = before.applied == 0;
-            let entries = member
-                .logged(if fresh { 0 } else { before.applied })
+            let entries = logged_from(member, if fresh { 0 } else { before.applied })
                 .map_err(|reason| Violation::new("a log that can be read", format!("m{host}: {reason}")))?;
             self.log_matching(host, &entries)?;
             self.commit(host, &entries, applied, now_millis)?;
@@ -188,6 +187,19 @@ impl RaftChecks {
         }
         Ok(())
     }
+}
+
+/// All entries from `from` on. One read ends with the segment it began in.
+fn logged_from(member: &Member, from: u64) -> Result<Vec<LoggedEntry>, String> {
+    let mut entries = member.logged(from)?;
+    while let Some(last) = entries.last() {
+        let more = member.logged(last.index + 1)?;
+        if more.is_empty() {
+            break;
+        }
+        entries.extend(more);
+    }
+    Ok(entries)
 }
 
 /// A hash of everything replicated that is true now.
