@@ -9,9 +9,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
     convert::Infallible,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -24,11 +22,15 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 use xebec_store_raft::{PeerTransport, TransportError};
 
 use crate::{dice::Dice, trace::Trace};
+
+mod body;
+
+use body::{FramesBody, Guard, PieceBody};
 
 /// A host's number. Members come first, the clients' host is the last.
 pub type HostId = usize;
@@ -618,59 +620,5 @@ impl Inner {
         };
         let digest = if is_stable { digest } else { 0 };
         self.trace.message(self.now_micros, from, to, kind, &call.path, digest);
-    }
-}
-
-/// Closes a call when whoever made it has no more interest.
-struct Guard {
-    network: Network,
-    call: u64,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.network.close(self.call);
-    }
-}
-
-/// A body that arrives piece by piece.
-struct PieceBody {
-    pieces: mpsc::UnboundedReceiver<Piece>,
-    ended: bool,
-    #[allow(dead_code, reason = "closes the call when dropped")]
-    guard: Option<Guard>,
-}
-
-impl http_body::Body for PieceBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        self.pieces.poll_recv(context).map(|piece| match piece {
-            Some(Piece::Frame(frame)) => Some(Ok(frame)),
-            Some(Piece::End) => {
-                self.ended = true;
-                None
-            }
-            None => {
-                self.ended = true;
-                Some(Err(Status::unavailable("connection reset (simulated)")))
-            }
-        })
-    }
-}
-
-/// A body that is all there.
-struct FramesBody(std::collections::VecDeque<Frame<Bytes>>);
-
-impl http_body::Body for FramesBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Poll::Ready(self.0.pop_front().map(Ok))
     }
 }
