@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prost::length_delimiter_len;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::{Status, metadata::MetadataMap};
 use xebec_proto::etcdserverpb::ResponseHeader;
@@ -24,6 +25,8 @@ const REQUIRE_LEADER_KEY: &str = "hasleader";
 /// What etcd counts around a request that it replicates: the request's field number (1), and a header (3) with the
 /// request's number (1 + 9, sometimes 10).
 const REPLICATED_ENVELOPE_BYTES: usize = 14;
+/// Ranges read at the same time, for each core. More threads read no faster, and each keeps memory of its own.
+const RANGE_TURNS_PER_CORE: usize = 4;
 /// How old a measurement of the keyspace's size may be when the quota is checked.
 const SIZE_AGE_MAX: Duration = Duration::from_secs(1);
 
@@ -53,12 +56,15 @@ pub(crate) struct Context {
     pub responses: ResponseBudget,
     /// What the member's upkeep has found.
     pub health: Arc<Health>,
+    /// Turns for reading a range from disk.
+    pub range_turns: Arc<Semaphore>,
     size: Arc<Mutex<Option<(Instant, u64)>>>,
 }
 
 impl Context {
     pub fn new(member: Member, limits: Limits, authenticator: Arc<Authenticator>) -> Self {
         let responses = ResponseBudget::new(limits.response_bytes_max);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             member,
             limits,
@@ -66,6 +72,7 @@ impl Context {
             authenticator,
             responses,
             health: Arc::default(),
+            range_turns: Arc::new(Semaphore::new(cores * RANGE_TURNS_PER_CORE)),
             size: Arc::default(),
         }
     }

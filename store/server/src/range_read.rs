@@ -59,7 +59,15 @@ pub(crate) async fn read(context: &Context, view: Arc<View>, range: Range) -> Re
     loop {
         let share = context.responses.reserve(bytes, deadline).await?;
         let (view, range) = (view.clone(), range.clone());
-        match blocking(move || read_within(&view, &range, share)).await? {
+        // Nobody who has a turn waits for the budget, so turns always come round.
+        let turn = context.range_turns.clone().acquire_owned().await;
+        let turn = turn.expect("the turns are never closed");
+        let read = move || {
+            let read = read_within(&view, &range, share);
+            drop(turn);
+            read
+        };
+        match blocking(read).await? {
             Ok((response, share)) => return Ok((response, Some(share))),
             // All there is may do, if twice as much is more than that.
             Err(bytes_seen) => bytes = bytes_seen.saturating_mul(2).min(context.responses.bytes_max()).max(bytes_seen),
