@@ -45,6 +45,13 @@ pub(crate) struct Limits {
     pub extensive_metrics: bool,
 }
 
+/// How large the keyspace was, and what was let in since.
+struct Size {
+    measured: Instant,
+    live_bytes: u64,
+    added_bytes: u64,
+}
+
 /// A running member as the services see it.
 #[derive(Clone)]
 pub(crate) struct Context {
@@ -58,7 +65,7 @@ pub(crate) struct Context {
     pub health: Arc<Health>,
     /// Turns for reading a range from disk.
     pub range_turns: Arc<Semaphore>,
-    size: Arc<Mutex<Option<(Instant, u64)>>>,
+    size: Arc<Mutex<Option<Size>>>,
 }
 
 impl Context {
@@ -136,13 +143,13 @@ impl Context {
         Ok(())
     }
 
-    /// Refuses what makes the store grow beyond its quota, and raises the alarm.
-    pub async fn check_quota(&self) -> Result<(), Status> {
+    /// Refuses what makes the store grow beyond its quota by `added_bytes`, and raises the alarm.
+    pub async fn check_quota(&self, added_bytes: usize) -> Result<(), Status> {
         if self.member.keyspace().view().alarms().iter().any(|alarm| alarm.kind == AlarmKind::NoSpace) {
             // What would be refused when it is applied need not fill the log.
             return Err(RequestError::NoSpace.into_status());
         }
-        if self.limits.quota_bytes <= 0 || self.size_bytes().await? < self.limits.quota_bytes as u64 {
+        if self.limits.quota_bytes <= 0 || self.fits(added_bytes as u64, self.limits.quota_bytes as u64).await? {
             return Ok(());
         }
         self.health.note_no_space();
@@ -151,16 +158,20 @@ impl Context {
         Err(RequestError::NoSpace.into_status())
     }
 
-    async fn size_bytes(&self) -> Result<u64, Status> {
-        if let Some((at, bytes)) = *self.size.lock()
-            && at.elapsed() < SIZE_AGE_MAX
+    /// Whether so many bytes more stay within the quota: by the last measurement and what was let in since, or by a new one
+    /// where that is too old, or says no.
+    async fn fits(&self, added_bytes: u64, quota_bytes: u64) -> Result<bool, Status> {
+        if let Some(size) = self.size.lock().as_mut()
+            && size.measured.elapsed() < SIZE_AGE_MAX
+            && size.live_bytes + size.added_bytes + added_bytes <= quota_bytes
         {
-            return Ok(bytes);
+            size.added_bytes += added_bytes;
+            return Ok(true);
         }
         let keyspace = self.member.keyspace().clone();
-        let sizes = blocking(move || keyspace.sizes().map_err(IntoStatus::into_status)).await?;
-        *self.size.lock() = Some((Instant::now(), sizes.live_bytes));
-        Ok(sizes.live_bytes)
+        let live_bytes = blocking(move || keyspace.sizes().map_err(IntoStatus::into_status)).await?.live_bytes;
+        *self.size.lock() = Some(Size { measured: Instant::now(), live_bytes, added_bytes });
+        Ok(live_bytes + added_bytes <= quota_bytes)
     }
 }
 

@@ -76,7 +76,7 @@ impl Kv for KvService {
         let put = convert::put(request);
         validate::put(&put).map_err(IntoStatus::into_status)?;
         self.0.check_size(bytes)?;
-        self.0.check_quota().await?;
+        self.0.check_quota(bytes).await?;
         let Outcome::Put(response) = self.0.propose_as(&credentials, Command::Put(put)).await? else {
             return Err(mismatch());
         };
@@ -122,7 +122,7 @@ impl Kv for KvService {
         } else {
             self.0.check_size(bytes)?;
             if txn.has_put() {
-                self.0.check_quota().await?;
+                self.0.check_quota(bytes).await?;
             }
             self.0.propose_as(&credentials, Command::Txn(txn)).await?
         };

@@ -21,6 +21,8 @@ use crate::{
     status::IntoStatus,
 };
 
+/// Bytes a lease takes on disk.
+const LEASE_BYTES: usize = 64;
 /// Tries to find an id that no lease has.
 const ID_ATTEMPTS_MAX: u64 = 8;
 
@@ -51,7 +53,7 @@ impl Lease for LeaseService {
         let request = request.into_inner();
         validate::lease_ttl(request.ttl).map_err(IntoStatus::into_status)?;
         let ttl_seconds = request.ttl.max(ttl_seconds_min(self.0.limits.election_timeout));
-        self.0.check_quota().await?;
+        self.0.check_quota(LEASE_BYTES).await?;
         for attempt in 0..ID_ATTEMPTS_MAX {
             let id = if request.id == 0 { random_id(attempt) } else { LeaseId(request.id) };
             // The leader stamps the time.

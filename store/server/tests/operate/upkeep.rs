@@ -69,7 +69,8 @@ async fn the_quota_counts_live_bytes_and_its_alarm_ends_when_they_are_gone() {
     cluster.ready(0).await;
     let channel = cluster.channel(0);
     let taken = fill(&channel, 500).await;
-    assert!((20..200).contains(&taken), "{taken}");
+    // What is not flushed yet is measured roughly: a write buffer may go over.
+    assert!((20..400).contains(&taken), "{taken}");
     let full = status(&channel).await;
     assert!(full.errors.iter().any(|error| error.contains("NOSPACE")), "{full:?}");
     assert_eq!(full.db_size_quota, 20_000_000);
