@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::Operation;
+
 /// Violations that one verdict carries; it counts the others.
 pub const VIOLATIONS_MAX: usize = 10;
 
@@ -49,6 +51,15 @@ pub struct Violation {
     pub explanation: String,
     /// The operations that suffice.
     pub timeline: Timeline,
+}
+
+impl Violation {
+    /// A violation that these operations show; the last of them is the one to blame. There is at least one.
+    pub(crate) fn of(anomaly: &str, explanation: String, operations: &[&Operation]) -> Self {
+        let last = operations.len() - 1;
+        let bars = operations.iter().enumerate().map(|(at, operation)| operation.bar(at == last)).collect();
+        Self { anomaly: anomaly.to_owned(), explanation, timeline: Timeline::new(bars) }
+    }
 }
 
 impl Verdict {

@@ -2,7 +2,7 @@
 
 use crate::{
     history::{Action, History, Operation},
-    verdict::{Timeline, Verdict, Violation},
+    verdict::{Verdict, Violation},
 };
 
 /// Whether every read of all accounts shows the same accounts and total as the first, and no account below zero.
@@ -21,23 +21,17 @@ pub fn check(history: &History) -> Verdict {
                 if total != expected || balances.len() != accounts {
                     let explanation =
                         format!("{accounts} accounts held {expected} together, now {} hold {total}", balances.len());
-                    violations.push(violation("total-changed", explanation, &[begin, operation]));
+                    violations.push(Violation::of("total-changed", explanation, &[begin, operation]));
                 }
                 if let Some((name, balance)) = balances.iter().find(|(_, balance)| **balance < 0) {
                     let explanation = format!("account {name} holds {balance}");
-                    violations.push(violation("negative-balance", explanation, &[operation]));
+                    violations.push(Violation::of("negative-balance", explanation, &[operation]));
                 }
             }
             _ => {}
         }
     }
     Verdict::new("bank", transfers + reads, format!("{transfers} transfers, {reads} reads"), violations)
-}
-
-fn violation(anomaly: &str, explanation: String, operations: &[&Operation]) -> Violation {
-    let last = operations.len() - 1;
-    let bars = operations.iter().enumerate().map(|(at, operation)| operation.bar(at == last)).collect();
-    Violation { anomaly: anomaly.to_owned(), explanation, timeline: Timeline::new(bars) }
 }
 
 #[cfg(test)]

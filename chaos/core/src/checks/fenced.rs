@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     history::{Action, History, Operation},
-    verdict::{Timeline, Verdict, Violation},
+    verdict::{Verdict, Violation},
 };
 
 /// What one lock or election saw.
@@ -80,12 +80,12 @@ fn token_order(name: &str, taken: &[(&Operation, u64)]) -> Vec<Violation> {
     let mut highest: Vec<(u64, &Operation)> = Vec::with_capacity(taken.len());
     for (operation, token) in taken {
         if let Some(other) = tokens.insert(*token, operation) {
-            found.push(violation("token-twice", format!("{name} gave token {token} to two"), &[other, operation]));
+            found.push(Violation::of("token-twice", format!("{name} gave token {token} to two"), &[other, operation]));
         }
         let before = taken[..highest.len()].partition_point(|(other, _)| other.effective_until() < operation.invoked);
         if let Some((high, other)) = before.checked_sub(1).map(|last| highest[last]).filter(|(high, _)| high > token) {
             let explanation = format!("{name} gave token {token} after it had given {high}");
-            found.push(violation("token-falls", explanation, &[other, operation]));
+            found.push(Violation::of("token-falls", explanation, &[other, operation]));
         }
         let last = highest.last().copied().unwrap_or((*token, operation));
         highest.push(if last.0 > *token { last } else { (*token, operation) });
@@ -103,7 +103,7 @@ fn write_order(name: &str, writes: &[(&Operation, u64, u64)]) -> Vec<Violation> 
                 "a write under token {} of {name} landed at revision {}, after one under token {} at {}",
                 write.1, write.2, highest.1, highest.2
             );
-            found.push(violation("two-holders", explanation, &[highest.0, write.0]));
+            found.push(Violation::of("two-holders", explanation, &[highest.0, write.0]));
         } else {
             highest = write;
         }
@@ -125,21 +125,15 @@ fn late_writes(name: &str, holders: &Holders<'_>) -> Vec<Violation> {
         if let Some((_, newer, by)) = ended.checked_sub(1).map(|last| highest[last]).filter(|(_, high, _)| high > token)
         {
             let explanation = format!("a write under token {token} of {name} landed though {newer} held it");
-            found.push(violation("deposed-writer", explanation, &[by, write]));
+            found.push(Violation::of("deposed-writer", explanation, &[by, write]));
         }
         let given = holders.given.iter().find(|(given, of)| of == token && given.effective_until() < write.invoked);
         if let Some((given, _)) = given {
             let explanation = format!("a write under token {token} of {name} landed though it was given back");
-            found.push(violation("write-after-release", explanation, &[given, write]));
+            found.push(Violation::of("write-after-release", explanation, &[given, write]));
         }
     }
     found
-}
-
-fn violation(anomaly: &str, explanation: String, operations: &[&Operation]) -> Violation {
-    let last = operations.len() - 1;
-    let bars = operations.iter().enumerate().map(|(at, operation)| operation.bar(at == last)).collect();
-    Violation { anomaly: anomaly.to_owned(), explanation, timeline: Timeline::new(bars) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     history::{Action, History, Operation, Outcome},
-    verdict::{Timeline, Verdict, Violation},
+    verdict::{Verdict, Violation},
 };
 
 /// Nanoseconds that a key may outlive its lease's last possible deadline: leases are revoked by a leader, so that an election
@@ -78,7 +78,7 @@ fn too_early(key: &str, lease: &Lease<'_>, attach: &Operation, look: &Operation)
         .find(|renewal| renewal.invoked.saturating_add(granted(renewal, lease)) > looked)?;
     let explanation =
         format!("{key} is gone though its lease was renewed for {} ms", granted(renewal, lease) / 1_000_000);
-    Some(violation("gone-early", explanation, &[attach, renewal, look]))
+    Some(Violation::of("gone-early", explanation, &[attach, renewal, look]))
 }
 
 fn too_late(key: &str, lease: &Lease<'_>, attach: &Operation, look: &Operation) -> Option<Violation> {
@@ -86,7 +86,7 @@ fn too_late(key: &str, lease: &Lease<'_>, attach: &Operation, look: &Operation) 
     let revoked = lease.revocations.iter().find(|revocation| revocation.effective_until() < look.invoked);
     if let Some(revocation) = revoked {
         let explanation = format!("{key} is there though its lease was revoked");
-        return Some(violation("outlived-revocation", explanation, &[attach, revocation, look]));
+        return Some(Violation::of("outlived-revocation", explanation, &[attach, revocation, look]));
     }
     let begun = lease.renewals.iter().filter(|renewal| renewal.invoked <= look.effective_until());
     let deadline = |renewal: &&&Operation| {
@@ -99,17 +99,11 @@ fn too_late(key: &str, lease: &Lease<'_>, attach: &Operation, look: &Operation) 
     }
     let explanation =
         format!("{key} is there {} ms after its lease must be over", (look.invoked - deadline(&last)) / 1_000_000);
-    Some(violation("outlived-lease", explanation, &[attach, last, look]))
+    Some(Violation::of("outlived-lease", explanation, &[attach, last, look]))
 }
 
 fn nobody(key: &str, look: &Operation) -> Violation {
-    violation("unwritten", format!("{key} is there though nobody wrote it"), &[look])
-}
-
-fn violation(anomaly: &str, explanation: String, operations: &[&Operation]) -> Violation {
-    let last = operations.len() - 1;
-    let bars = operations.iter().enumerate().map(|(at, operation)| operation.bar(at == last)).collect();
-    Violation { anomaly: anomaly.to_owned(), explanation, timeline: Timeline::new(bars) }
+    Violation::of("unwritten", format!("{key} is there though nobody wrote it"), &[look])
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub fn check(history: &History) -> Verdict {
     }
     for (pod, bindings) in pods.iter().filter(|(_, bindings)| bindings.len() > 1) {
         let explanation = format!("pod {pod} was bound {} times", bindings.len());
-        violations.push(violation("bound-twice", explanation, bindings));
+        violations.push(Violation::of("bound-twice", explanation, bindings));
     }
     violations.extend(resources.iter().flat_map(|(resource, changes)| held_twice(resource, changes)));
     let looked_at = objects.len() + pods.len() + resources.len() + history.finals.len();
@@ -73,7 +73,7 @@ fn survives(object: &str, changes: &[&Operation], store: &BTreeMap<String, u64>)
         }
         _ => return None,
     };
-    Some(violation(anomaly, explanation, &changes[changes.len().saturating_sub(4)..]))
+    Some(Violation::of(anomaly, explanation, &changes[changes.len().saturating_sub(4)..]))
 }
 
 /// A cache named `name@prefix` holds the objects with that prefix, any other all of them.
@@ -110,17 +110,11 @@ fn held_twice(resource: &str, changes: &[&Operation]) -> Vec<Violation> {
         };
         if let Some((other, by)) = held.iter().find(|(_, by)| *by != owner && !given_up(by)) {
             let explanation = format!("{resource} was given to {owner} while {by} held it");
-            found.push(violation("given-twice", explanation, &[other, change]));
+            found.push(Violation::of("given-twice", explanation, &[other, change]));
         }
         held.push((change, owner));
     }
     found
-}
-
-fn violation(anomaly: &str, explanation: String, operations: &[&Operation]) -> Violation {
-    let last = operations.len() - 1;
-    let bars = operations.iter().enumerate().map(|(at, operation)| operation.bar(at == last)).collect();
-    Violation { anomaly: anomaly.to_owned(), explanation, timeline: Timeline::new(bars) }
 }
 
 #[cfg(test)]

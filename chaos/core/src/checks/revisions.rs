@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     history::{Action, History, Operation},
-    verdict::{Timeline, Verdict, Violation},
+    verdict::{Verdict, Violation},
 };
 
 /// Whether acknowledged revisions are unique among writes, whether every operation that began after another had ended has a
@@ -41,7 +41,7 @@ fn unique(known: &[(&Operation, u64, bool)]) -> Vec<Violation> {
     let twice = writes.filter_map(|(operation, revision, _)| {
         let other = seen.insert(*revision, operation)?;
         let explanation = format!("two writes were acknowledged with revision {revision}");
-        Some(violation("revision-twice", explanation, &[other, operation]))
+        Some(Violation::of("revision-twice", explanation, &[other, operation]))
     });
     twice.collect()
 }
@@ -62,7 +62,7 @@ fn real_time(known: &[(&Operation, u64, bool)]) -> Vec<Violation> {
         let fits = if *write { *revision > highest } else { *revision >= highest };
         let what = if *write { "written" } else { "answered" };
         let explanation = format!("{what} at revision {revision} after {highest} had been told to somebody");
-        (!fits).then(|| violation("revision-falls", explanation, &[by, operation]))
+        (!fits).then(|| Violation::of("revision-falls", explanation, &[by, operation]))
     });
     wrong.collect()
 }
@@ -100,16 +100,10 @@ fn reads_at_revision(known: &[(&Operation, u64, bool)]) -> Vec<Violation> {
         let early = origin.is_some_and(|origin| origin > revision);
         if stale || early {
             let explanation = format!("the read of {key} at revision {revision} does not fit the write at {at}");
-            found.push(violation("read-off-revision", explanation, &[by, operation]));
+            found.push(Violation::of("read-off-revision", explanation, &[by, operation]));
         }
     }
     found
-}
-
-fn violation(anomaly: &str, explanation: String, operations: &[&Operation]) -> Violation {
-    let last = operations.len() - 1;
-    let bars = operations.iter().enumerate().map(|(at, operation)| operation.bar(at == last)).collect();
-    Violation { anomaly: anomaly.to_owned(), explanation, timeline: Timeline::new(bars) }
 }
 
 #[cfg(test)]
