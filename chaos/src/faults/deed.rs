@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-use crate::stores::StoreCluster;
+use crate::stores::Hosts;
 
 /// Packets from one member to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,20 +34,20 @@ impl Deed {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn inject(&self, cluster: &StoreCluster) -> Result<()> {
+    pub fn inject(&self, hosts: &Hosts) -> Result<()> {
         match self {
             Self::Kill(members) => {
                 // All signals first: those that die together must not notice each other's deaths one by one.
-                each(members, |member| cluster.member(member).signal(Signal::SIGKILL))?;
-                each(members, |member| cluster.member(member).kill())
+                each(members, |member| hosts.member(member).signal(Signal::SIGKILL))?;
+                each(members, |member| hosts.member(member).kill())
             }
-            Self::Pause(members) => each(members, |member| cluster.member(member).signal(Signal::SIGSTOP)),
+            Self::Pause(members) => each(members, |member| hosts.member(member).signal(Signal::SIGSTOP)),
             Self::Cut(links) | Self::Flap(links) => {
                 let mut deaf: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
                 for link in links {
                     deaf.entry(link.to).or_default().push(link.from);
                 }
-                deaf.iter().try_for_each(|(member, from)| cluster.member(*member).drop_from(cluster, from))
+                deaf.iter().try_for_each(|(member, from)| hosts.member(*member).drop_from(hosts, from))
             }
         }
     }
@@ -56,13 +56,13 @@ impl Deed {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn heal(&self, cluster: &StoreCluster) -> Result<()> {
+    pub fn heal(&self, hosts: &Hosts) -> Result<()> {
         match self {
-            Self::Kill(members) => each(members, |member| cluster.member(member).start()),
-            Self::Pause(members) => each(members, |member| cluster.member(member).signal(Signal::SIGCONT)),
+            Self::Kill(members) => each(members, |member| hosts.member(member).start()),
+            Self::Pause(members) => each(members, |member| hosts.member(member).signal(Signal::SIGCONT)),
             Self::Cut(links) | Self::Flap(links) => {
                 let deaf: std::collections::BTreeSet<usize> = links.iter().map(|link| link.to).collect();
-                deaf.into_iter().try_for_each(|member| cluster.member(member).hear_all())
+                deaf.into_iter().try_for_each(|member| hosts.member(member).hear_all())
             }
         }
     }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     etcd::Etcd,
     faults::{Deed, Scene},
-    stores::{Program, StoreCluster},
+    stores::{Hosts, Program, StoreCluster},
     workloads::{Client, Workload},
 };
 
@@ -57,7 +57,8 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<()> {
     let seed = flags.seed.unwrap_or_else(|| rand::rng().random_range(1..1_000_000_000));
     let folder = new_folder(&flags.out, seed)?;
     let mut cluster = start_store(&flags, &folder)?;
-    let outcome = conduct(&flags, seed, &folder, cluster.as_ref(), &stop).await;
+    let hosts = cluster.as_ref().map(StoreCluster::hosts);
+    let outcome = conduct(&flags, seed, &folder, hosts, &stop).await;
     let removed = cluster.as_mut().map_or(Ok(()), StoreCluster::remove);
     outcome?;
     removed.context("cannot remove the store under test")?;
@@ -125,20 +126,20 @@ async fn conduct(
     flags: &Flags,
     seed: u64,
     folder: &Path,
-    cluster: Option<&StoreCluster>,
+    hosts: Option<&Hosts>,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let faults = match cluster {
-        Some(cluster) => flags.chosen_faults(cluster.has_hosts())?,
+    let faults = match hosts {
+        Some(hosts) => flags.chosen_faults(hosts.has_hosts())?,
         None => Vec::new(),
     };
     let workloads = flags.chosen_workloads()?;
-    let urls = match cluster {
-        Some(cluster) => cluster.members().iter().map(|member| member.client_url()).collect(),
+    let urls = match hosts {
+        Some(hosts) => hosts.members().iter().map(|member| member.client_url()).collect(),
         None => flags.endpoints.clone(),
     };
-    let names: Vec<String> = match cluster {
-        Some(cluster) => cluster.members().iter().map(|member| member.name().to_owned()).collect(),
+    let names: Vec<String> = match hosts {
+        Some(hosts) => hosts.members().iter().map(|member| member.name().to_owned()).collect(),
         None => urls.clone(),
     };
     let members: Result<Vec<_>, _> = urls.iter().map(|url| Etcd::new(url)).collect();
@@ -153,7 +154,7 @@ async fn conduct(
     let leader = observe(&members, &names, &recorder, &observing, &mut tasks);
     start_clients(&workloads, seed, &recorder, &members, &working, &mut tasks);
     let turns = schedule(&faults, flags.time, seed);
-    let result = break_things(flags.time, turns, cluster, &leader, &recorder, stop).await;
+    let result = break_things(flags.time, turns, hosts, &leader, &recorder, stop).await;
     // Whatever went wrong, what was seen until then is judged.
     working.cancel();
     observing.cancel();
@@ -232,7 +233,7 @@ fn start_clients(
 async fn break_things(
     time: Duration,
     turns: Vec<Turn>,
-    cluster: Option<&StoreCluster>,
+    hosts: Option<&Hosts>,
     leader: &Leader,
     recorder: &Recorder,
     stop: &CancellationToken,
@@ -241,22 +242,22 @@ async fn break_things(
     let mut line = Line::new(time);
     let mut done = 0;
     for mut turn in turns {
-        let Some(cluster) = cluster else { break };
+        let Some(hosts) = hosts else { break };
         if !wait(start + turn.begin, &mut line, recorder, "", done, stop, || Ok(())).await? {
             break;
         }
-        let scene = Scene { members: cluster.members().len(), leader: leader.index() };
+        let scene = Scene { members: hosts.members().len(), leader: leader.index() };
         let deed = (turn.fault.plan)(scene, &mut turn.rng);
         mark(recorder, &turn, FaultPhase::Begin, &deed);
-        let injected = deed.inject(cluster);
+        let injected = deed.inject(hosts);
         let told = format!("{} {deed}", turn.fault.name);
         let held = match injected {
             Ok(()) => {
-                hold(&deed, cluster, start + turn.begin + turn.hold, &mut line, recorder, (&told, done), stop).await
+                hold(&deed, hosts, start + turn.begin + turn.hold, &mut line, recorder, (&told, done), stop).await
             }
             Err(error) => Err(error),
         };
-        let healed = deed.heal(cluster);
+        let healed = deed.heal(hosts);
         mark(recorder, &turn, FaultPhase::End, &deed);
         held.and(healed).with_context(|| format!("fault {told}"))?;
         done += 1;
@@ -276,7 +277,7 @@ fn mark(recorder: &Recorder, turn: &Turn, phase: FaultPhase, deed: &Deed) {
 
 async fn hold(
     deed: &Deed,
-    cluster: &StoreCluster,
+    hosts: &Hosts,
     until: Instant,
     line: &mut Line,
     recorder: &Recorder,
@@ -289,7 +290,7 @@ async fn hold(
         if matches!(deed, Deed::Flap(_)) && changed.elapsed() >= FLAP {
             changed = Instant::now();
             cut = !cut;
-            return if cut { deed.inject(cluster) } else { deed.heal(cluster) };
+            return if cut { deed.inject(hosts) } else { deed.heal(hosts) };
         }
         Ok(())
     };

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::Member;
+use super::{Hosts, Member};
 use crate::{
     cluster::{ClusterSpec, Placement, network},
     process::{Launch, Slot},
@@ -41,8 +41,7 @@ impl Program {
 /// Members that the run started; dropping it ends them and removes their hosts and data. Logs stay.
 #[derive(Debug)]
 pub struct StoreCluster {
-    spec: ClusterSpec,
-    members: Vec<Member>,
+    hosts: Hosts,
 }
 
 impl StoreCluster {
@@ -57,14 +56,15 @@ impl StoreCluster {
         };
         let binary = PathBuf::new();
         let spec = ClusterSpec { name: NAME.to_owned(), dir: dir.to_owned(), binary, placement, workers: 0 };
-        let mut cluster = Self { members: Vec::new(), spec };
-        network::ensure_bridge(&cluster.spec)?;
-        let hosts = cluster.spec.masters();
+        let mut cluster = Self { hosts: Hosts { members: Vec::new(), spec } };
+        let spec = cluster.hosts.spec.clone();
+        network::ensure_bridge(&spec)?;
+        let hosts = spec.masters();
         let peers: Vec<_> =
             hosts.iter().map(|host| format!("{}=http://{}:{}", host.name, host.address, host.ports[2])).collect();
         for host in hosts {
             fs::create_dir_all(&host.dir).with_context(|| format!("cannot make {}", host.dir.display()))?;
-            network::ensure_host(&cluster.spec, &host)?;
+            network::ensure_host(&spec, &host)?;
             let client = format!("http://{}:{}", host.address, host.ports[1]);
             let peer = format!("http://{}:{}", host.address, host.ports[2]);
             let mut argv = program.argv();
@@ -81,25 +81,15 @@ impl StoreCluster {
             argv.extend(flags.iter().map(|(flag, value)| format!("{flag}={value}")));
             let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: Vec::new() };
             let slot = Slot::new(&host.dir, "store");
-            cluster.members.push(Member { host, slot, launch });
+            cluster.hosts.members.push(Member { host, slot, launch });
         }
-        cluster.members.iter().try_for_each(Member::start)?;
+        cluster.hosts.members.iter().try_for_each(Member::start)?;
         Ok(cluster)
     }
 
-    /// A member by index.
-    pub fn member(&self, index: usize) -> &Member {
-        &self.members[index]
-    }
-
-    /// All members.
-    pub fn members(&self) -> &[Member] {
-        &self.members
-    }
-
-    /// Whether each member has a network of its own.
-    pub fn has_hosts(&self) -> bool {
-        self.spec.has_hosts()
+    /// The hosts that faults break.
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     /// Ends the members and removes hosts and data, all of it even if some of it fails.
@@ -113,23 +103,23 @@ impl StoreCluster {
                 first = result;
             }
         };
-        for member in &self.members {
+        for member in &self.hosts.members {
             keep(member.kill());
-            keep(network::remove_host(&self.spec, &member.host));
+            keep(network::remove_host(&self.hosts.spec, &member.host));
             let data = member.host.dir.join("data");
             if data.exists() {
                 keep(fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display())));
             }
         }
-        self.members.clear();
-        keep(network::remove_bridge(&self.spec));
+        self.hosts.members.clear();
+        keep(network::remove_bridge(&self.hosts.spec));
         first
     }
 }
 
 impl Drop for StoreCluster {
     fn drop(&mut self) {
-        if !self.members.is_empty()
+        if !self.hosts.members.is_empty()
             && let Err(error) = self.remove()
         {
             tracing::warn!(%error, "the store under test is not gone completely");

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
-use super::StoreCluster;
+use super::Hosts;
 use crate::{
     cluster::Host,
     process::{Launch, Slot},
@@ -16,9 +16,9 @@ const TABLE: &str = "xebec_chaos";
 /// A member that the run started.
 #[derive(Debug)]
 pub struct Member {
-    pub(super) host: Host,
-    pub(super) slot: Slot,
-    pub(super) launch: Launch,
+    pub(crate) host: Host,
+    pub(crate) slot: Slot,
+    pub(crate) launch: Launch,
 }
 
 impl Member {
@@ -65,9 +65,9 @@ impl Member {
     ///
     /// # Errors
     /// The packet filter refuses.
-    pub fn drop_from(&self, cluster: &StoreCluster, members: &[usize]) -> Result<()> {
+    pub fn drop_from(&self, hosts: &Hosts, members: &[usize]) -> Result<()> {
         let addresses: Vec<String> =
-            members.iter().map(|member| cluster.member(*member).host.address.to_string()).collect();
+            members.iter().map(|member| hosts.member(*member).host.address.to_string()).collect();
         let rules = format!(
             "add table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n chain input {{\n  type filter hook input priority 0\n  \
              ip saddr {{ {} }} drop\n }}\n}}\n",

@@ -1,7 +1,9 @@
 //! Stores under test: three members started by the run, ours or stock etcd's, or any that run elsewhere.
 
 mod cluster;
+mod hosts;
 mod member;
 
 pub use cluster::{Program, StoreCluster};
+pub use hosts::Hosts;
 pub use member::Member;
