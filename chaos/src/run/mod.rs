@@ -1,5 +1,6 @@
 //! A chaos run: a store, faults in a schedule from a seed, clients that record what they see, checks, a report.
 
+mod breaking;
 mod conduct;
 mod flags;
 mod judge;

@@ -1,0 +1,109 @@
+//! The part of a run in which things break, and are healed again.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use xebec_chaos_core::history::{Event, Fault, FaultPhase};
+
+use super::{Recorder, progress::Line, schedule::Turn};
+use crate::{
+    faults::{Deed, Scene},
+    stores::Hosts,
+};
+
+/// After the last fault is healed, clients go on for so long.
+const RECOVERY: Duration = Duration::from_secs(5);
+/// Between a flapping link's changes.
+const FLAP: Duration = Duration::from_millis(500);
+/// How often the progress line is renewed.
+const TELL_PAUSE: Duration = Duration::from_millis(250);
+
+/// Turns in their order, then a quiet end. Whatever is broken is healed before it returns.
+pub(super) async fn break_things(
+    time: Duration,
+    turns: Vec<Turn>,
+    hosts: Option<&Hosts>,
+    scene: impl Fn() -> Scene,
+    recorder: &Recorder,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let start = Instant::now();
+    let mut line = Line::new(time);
+    let mut done = 0;
+    for mut turn in turns {
+        let Some(hosts) = hosts else { break };
+        if !wait(start + turn.begin, &mut line, recorder, "", done, stop, || Ok(())).await? {
+            break;
+        }
+        let deed = (turn.fault.plan)(scene(), &mut turn.rng);
+        mark(recorder, &turn, FaultPhase::Begin, &deed);
+        let injected = deed.inject(hosts);
+        let told = format!("{} {deed}", turn.fault.name);
+        let held = match injected {
+            Ok(()) => {
+                hold(&deed, hosts, start + turn.begin + turn.hold, &mut line, recorder, (&told, done), stop).await
+            }
+            Err(error) => Err(error),
+        };
+        let healed = deed.heal(hosts);
+        mark(recorder, &turn, FaultPhase::End, &deed);
+        held.and(healed).with_context(|| format!("fault {told}"))?;
+        done += 1;
+    }
+    wait(start + time, &mut line, recorder, "", done, stop, || Ok(())).await?;
+    if !stop.is_cancelled() {
+        tokio::time::sleep(RECOVERY).await;
+    }
+    line.end();
+    Ok(())
+}
+
+fn mark(recorder: &Recorder, turn: &Turn, phase: FaultPhase, deed: &Deed) {
+    let (time, name) = (recorder.now(), turn.fault.name.to_owned());
+    recorder.record(&Event::Fault(Fault { time, id: turn.id, name, phase, detail: deed.to_string() }));
+}
+
+async fn hold(
+    deed: &Deed,
+    hosts: &Hosts,
+    until: Instant,
+    line: &mut Line,
+    recorder: &Recorder,
+    (told, done): (&str, usize),
+    stop: &CancellationToken,
+) -> Result<()> {
+    let mut changed = Instant::now();
+    let mut cut = true;
+    let flap = || {
+        if matches!(deed, Deed::Flap(_)) && changed.elapsed() >= FLAP {
+            changed = Instant::now();
+            cut = !cut;
+            return if cut { deed.inject(hosts) } else { deed.heal(hosts) };
+        }
+        Ok(())
+    };
+    wait(until, line, recorder, told, done, stop, flap).await.map(drop)
+}
+
+/// Waits until a moment; false if the run was stopped meanwhile.
+async fn wait(
+    until: Instant,
+    line: &mut Line,
+    recorder: &Recorder,
+    told: &str,
+    done: usize,
+    stop: &CancellationToken,
+    mut meanwhile: impl FnMut() -> Result<()>,
+) -> Result<bool> {
+    while Instant::now() < until {
+        line.tell(recorder, told, done);
+        meanwhile()?;
+        tokio::select! {
+            () = tokio::time::sleep_until(until.min(Instant::now() + TELL_PAUSE)) => {}
+            () = stop.cancelled() => return Ok(false),
+        }
+    }
+    Ok(true)
+}
