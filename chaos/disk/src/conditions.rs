@@ -56,8 +56,8 @@ impl Present {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often anything has failed on purpose.
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+    /// How often anything has failed on purpose since this was asked last.
+    pub(crate) fn take_failures(&self) -> u64 {
+        self.failures.swap(0, Ordering::Relaxed)
     }
 }

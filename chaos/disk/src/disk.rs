@@ -17,8 +17,8 @@ use nix::{
 
 use crate::{Conditions, filesystem::Layer, state::State, tree::Tree};
 
-/// In the kernel's table of mounts.
-const SUBTYPE: &str = "xebec-chaos";
+/// What the kernel's table of mounts calls it.
+const SOURCE: &str = "xebec-chaos";
 /// Threads that answer the kernel for one disk.
 const THREADS: usize = 2;
 /// The kernel lets go of a disk without users within this time.
@@ -70,9 +70,9 @@ impl Disk {
         self.state.present.set(conditions);
     }
 
-    /// How often something failed because of its conditions.
-    pub fn failures(&self) -> u64 {
-        self.state.present.failures()
+    /// How often something failed because of its conditions since this was asked last.
+    pub fn take_failures(&self) -> u64 {
+        self.state.present.take_failures()
     }
 
     /// Saves everything, as `sync` would.
@@ -111,25 +111,38 @@ impl Disk {
 
     fn attach(&self) -> io::Result<()> {
         let mut config = Config::default();
-        config.mount_options =
-            vec![MountOption::FSName(SUBTYPE.to_owned()), MountOption::Subtype(SUBTYPE.to_owned()), MountOption::NoAtime];
+        config.mount_options = vec![MountOption::FSName(SOURCE.to_owned()), MountOption::NoAtime];
         config.n_threads = Some(THREADS);
         let session = fuser::spawn_mount(Layer::new(Arc::clone(&self.state)), &self.mountpoint, &config)?;
         *self.session.lock().expect("nobody panics with the session") = Some(session);
         Ok(())
     }
 
+    /// The threads of a killed process let go of their files one after the other; until then the disk is busy.
+    fn unmount(&self, deadline: Instant) {
+        while umount2(&self.mountpoint, MntFlags::empty()) == Err(Errno::EBUSY) {
+            if Instant::now() > deadline {
+                // In nobody's way any more, at least.
+                drop(umount2(&self.mountpoint, MntFlags::MNT_DETACH));
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn detach(&self) -> io::Result<()> {
+        let deadline = Instant::now() + UNMOUNT_MAX;
         // Whoever waits for a slow disk would keep it busy.
         let conditions = self.state.present.get();
         self.state.present.set(Conditions { sync_delay: Duration::ZERO, write_delay: Duration::ZERO, ..conditions });
         let thread = {
             let session = self.session.lock().expect("nobody panics with the session").take();
             let Some(session) = session else { return Ok(()) };
-            // The rest of the session unmounts as it is dropped here; its thread ends when the kernel has let go.
+            self.unmount(deadline);
+            // If it could not be unmounted, the rest of the session tries again as it is dropped here. Its thread ends when the kernel
+            // has let go.
             session.guard
         };
-        let deadline = Instant::now() + UNMOUNT_MAX;
         while !thread.is_finished() {
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!("{} is still in use", self.mountpoint.display())));
@@ -155,7 +168,7 @@ impl Drop for Disk {
 pub fn sweep() -> io::Result<usize> {
     let table = fs::read_to_string("/proc/self/mounts")?;
     let mut swept = 0;
-    for line in table.lines().filter(|line| line.contains(&format!("fuse.{SUBTYPE} "))) {
+    for line in table.lines().filter(|line| line.starts_with(&format!("{SOURCE} "))) {
         let Some(mountpoint) = line.split(' ').nth(1) else { continue };
         if statvfs(mountpoint) == Err(Errno::ENOTCONN) && umount2(mountpoint, MntFlags::MNT_DETACH).is_ok() {
             swept += 1;

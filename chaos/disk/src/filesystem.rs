@@ -66,12 +66,7 @@ impl Layer {
     }
 
     /// Changes a file's content, if there is space for it.
-    fn change(
-        &self,
-        number: u64,
-        end: u64,
-        change: impl FnOnce(&mut Content) -> io::Result<()>,
-    ) -> Result<(), Errno> {
+    fn change(&self, number: u64, end: u64, change: impl FnOnce(&mut Content) -> io::Result<()>) -> Result<(), Errno> {
         let content = self.state.content(number).map_err(code)?;
         {
             let mut content = content.lock().expect("nobody panics with a content");
@@ -221,16 +216,7 @@ impl Filesystem for Layer {
         }
     }
 
-    fn create(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        _: i32,
-        reply: ReplyCreate,
-    ) {
+    fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, _: i32, reply: ReplyCreate) {
         let created = self.new_file(parent, name, mode & !umask, req);
         match created.and_then(|attr| Ok((attr, self.opened(attr.ino.0)?))) {
             Ok((attr, handle)) => reply.created(&TTL, &attr, Generation(0), handle, FopenFlags::FOPEN_KEEP_CACHE),

@@ -32,7 +32,13 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(folder: PathBuf, tree: Tree) -> Self {
-        Self { tree: Mutex::new(tree), present: Present::default(), folder, power: AtomicU64::new(0), made: AtomicU64::new(0) }
+        Self {
+            tree: Mutex::new(tree),
+            present: Present::default(),
+            folder,
+            power: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn tree(&self) -> MutexGuard<'_, Tree> {

@@ -154,8 +154,7 @@ impl Tree {
             self.sync_name(directory, &name)?;
         }
         let renames = std::mem::take(&mut self.renames);
-        let (touched, untouched) =
-            renames.into_iter().partition(|(from, to)| from.0 == directory || to.0 == directory);
+        let (touched, untouched) = renames.into_iter().partition(|(from, to)| from.0 == directory || to.0 == directory);
         self.renames = untouched;
         for (from, to) in touched {
             for (other, name) in [from, to] {

@@ -128,7 +128,7 @@ fn a_full_disk_refuses_what_takes_space_and_nothing_else() {
     assert_eq!(File::create(root.join("new")).unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(fs::read(root.join("log")).unwrap().len(), 4_096);
     assert_eq!(statvfs(root).unwrap().blocks_available(), 0);
-    assert_eq!(disk.failures(), 2);
+    assert_eq!(disk.take_failures(), 2);
     disk.set(Conditions::default());
     file.write_all_at(&[1], 4_096).unwrap();
     assert!(statvfs(root).unwrap().blocks_available() > 0);

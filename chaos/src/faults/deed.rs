@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
+use super::{DiskTrouble, Flip, PowerLoss, names};
 use crate::stores::Hosts;
 
 /// Packets from one member to another.
@@ -27,14 +28,20 @@ pub enum Deed {
     Cut(Vec<Link>),
     /// Cut and let through, in turns.
     Flap(Vec<Link>),
+    /// Power; undone by a new start from what is left.
+    PowerLoss(PowerLoss),
+    /// Disks; undone by good ones.
+    Disk(DiskTrouble),
+    /// A bit; undone by flipping it back.
+    Flip(Flip),
 }
 
 impl Deed {
-    /// Breaks it.
+    /// Breaks it. What it is told by may say more afterwards.
     ///
     /// # Errors
     /// The system refuses.
-    pub fn inject(&self, hosts: &Hosts) -> Result<()> {
+    pub async fn inject(&mut self, hosts: &Hosts) -> Result<()> {
         match self {
             Self::Kill(members) => {
                 // All signals first: those that die together must not notice each other's deaths one by one.
@@ -49,14 +56,17 @@ impl Deed {
                 }
                 deaf.iter().try_for_each(|(member, from)| hosts.member(*member).drop_from(hosts, from))
             }
+            Self::PowerLoss(loss) => loss.inject(hosts),
+            Self::Disk(trouble) => trouble.inject(hosts),
+            Self::Flip(flip) => flip.inject(hosts),
         }
     }
 
-    /// Heals it.
+    /// Heals it, also after [`Deed::inject`] has failed halfway.
     ///
     /// # Errors
-    /// The system refuses.
-    pub fn heal(&self, hosts: &Hosts) -> Result<()> {
+    /// The system refuses, or a member did what it must not do.
+    pub async fn heal(&mut self, hosts: &Hosts) -> Result<()> {
         match self {
             Self::Kill(members) => each(members, |member| hosts.member(member).start()),
             Self::Pause(members) => each(members, |member| hosts.member(member).signal(Signal::SIGCONT)),
@@ -64,6 +74,9 @@ impl Deed {
                 let deaf: std::collections::BTreeSet<usize> = links.iter().map(|link| link.to).collect();
                 deaf.into_iter().try_for_each(|member| hosts.member(member).hear_all())
             }
+            Self::PowerLoss(loss) => loss.heal(hosts),
+            Self::Disk(trouble) => trouble.heal(hosts),
+            Self::Flip(flip) => flip.heal(hosts),
         }
     }
 }
@@ -74,8 +87,6 @@ fn each(members: &[usize], deed: impl Fn(usize) -> Result<()>) -> Result<()> {
 
 impl fmt::Display for Deed {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names =
-            |members: &[usize]| members.iter().map(|member| format!("m{}", member + 1)).collect::<Vec<_>>().join(" ");
         match self {
             Self::Kill(members) | Self::Pause(members) => write!(out, "{}", names(members)),
             Self::Cut(links) | Self::Flap(links) => {
@@ -83,6 +94,9 @@ impl fmt::Display for Deed {
                     links.iter().map(|link| format!("m{}\u{21f8}m{}", link.from + 1, link.to + 1)).collect();
                 write!(out, "{}", links.join(" "))
             }
+            Self::PowerLoss(loss) => write!(out, "{loss}"),
+            Self::Disk(trouble) => write!(out, "{trouble}"),
+            Self::Flip(flip) => write!(out, "{flip}"),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Deaths.
 
-use rand::{rngs::StdRng, seq::SliceRandom as _};
+use rand::rngs::StdRng;
 
-use super::{Deed, Scene};
+use super::{Deed, Scene, members_by_chance};
 
 /// A member by chance.
 pub(super) fn one(scene: Scene, rng: &mut StdRng) -> Deed {
@@ -30,11 +30,7 @@ pub(super) fn all(scene: Scene, _: &mut StdRng) -> Deed {
 }
 
 fn some(scene: Scene, rng: &mut StdRng, count: usize) -> Deed {
-    let mut members: Vec<usize> = (0..scene.members).collect();
-    members.shuffle(rng);
-    members.truncate(count);
-    members.sort_unstable();
-    Deed::Kill(members)
+    Deed::Kill(members_by_chance(scene, rng, count))
 }
 
 #[cfg(test)]

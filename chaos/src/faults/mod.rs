@@ -2,13 +2,19 @@
 //! row in [`FAULTS`].
 
 mod deed;
+mod disks;
+mod flip;
 mod kill;
+mod means;
 mod partition;
 mod pause;
 
-use rand::rngs::StdRng;
+use rand::{rngs::StdRng, seq::SliceRandom as _};
 
 pub use deed::{Deed, Link};
+pub use disks::{DiskTrouble, PowerLoss};
+pub use flip::Flip;
+pub use means::{Needs, means_here};
 
 /// What a plan knows of the store.
 #[derive(Clone, Copy, Debug)]
@@ -26,15 +32,6 @@ impl Scene {
     }
 }
 
-/// What a fault needs to be possible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
-    /// Processes that were started by the run.
-    Processes,
-    /// Members with a network namespace each.
-    Networks,
-}
-
 /// A kind of fault.
 pub struct Fault {
     /// As in `--faults`.
@@ -48,7 +45,7 @@ pub struct Fault {
 }
 
 /// Every fault there is.
-pub const FAULTS: [Fault; 13] = [
+pub const FAULTS: [Fault; 21] = [
     fault("kill-one", "SIGKILL for a member", Needs::Processes, kill::one),
     fault("kill-leader", "SIGKILL for the leader", Needs::Processes, kill::leader),
     fault("kill-minority", "SIGKILL for as many as may be lost", Needs::Processes, kill::minority),
@@ -62,6 +59,14 @@ pub const FAULTS: [Fault; 13] = [
     fault("bridge", "two members hear each other only through the third", Needs::Networks, partition::bridge),
     fault("one-way", "the leader is heard, but hears nobody", Needs::Networks, partition::one_way),
     fault("flapping", "the leader's links break and heal twice a second", Needs::Networks, partition::flapping),
+    fault("power-loss", "a member dies and its disk forgets what was not synced", Needs::Disks, disks::power_loss),
+    fault("power-loss-all", "the same for everybody at once", Needs::Disks, disks::power_loss_all),
+    fault("torn-writes", "power loss in the middle of a write, for any number", Needs::Disks, disks::torn_writes),
+    fault("disk-slow", "the leader's syncs take 20 to 400 ms", Needs::Disks, disks::slow),
+    fault("disk-hang", "the leader's syncs do not end", Needs::Disks, disks::hang),
+    fault("disk-full", "no space for a member, or for everybody", Needs::Disks, disks::full),
+    fault("disk-failing", "the leader's syncs fail: it must stop", Needs::Disks, disks::failing),
+    fault("bit-flip", "a bit of a stopped member's log, keyspace or snapshot", Needs::Processes, flip::one),
 ];
 
 const fn fault(name: &'static str, about: &'static str, needs: Needs, plan: fn(Scene, &mut StdRng) -> Deed) -> Fault {
@@ -71,4 +76,18 @@ const fn fault(name: &'static str, about: &'static str, needs: Needs, plan: fn(S
 /// The fault of a name.
 pub fn find(name: &str) -> Option<&'static Fault> {
     FAULTS.iter().find(|fault| fault.name == name)
+}
+
+/// Some members, in order.
+fn members_by_chance(scene: Scene, rng: &mut StdRng, count: usize) -> Vec<usize> {
+    let mut members: Vec<usize> = (0..scene.members).collect();
+    members.shuffle(rng);
+    members.truncate(count);
+    members.sort_unstable();
+    members
+}
+
+/// `m1 m3`.
+fn names(members: &[usize]) -> String {
+    members.iter().map(|member| format!("m{}", member + 1)).collect::<Vec<_>>().join(" ")
 }

@@ -34,25 +34,25 @@ pub(super) async fn break_things(
     let mut done = 0;
     for mut turn in turns {
         let Some(hosts) = hosts else { break };
-        if !wait(start + turn.begin, &mut line, recorder, "", done, stop, || Ok(())).await? {
+        if !wait(start + turn.begin, &mut line, recorder, "", done, stop, async || Ok(())).await? {
             break;
         }
-        let deed = (turn.fault.plan)(scene(), &mut turn.rng);
+        let mut deed = (turn.fault.plan)(scene(), &mut turn.rng);
         mark(recorder, &turn, FaultPhase::Begin, &deed);
-        let injected = deed.inject(hosts);
+        let injected = deed.inject(hosts).await;
         let told = format!("{} {deed}", turn.fault.name);
         let held = match injected {
             Ok(()) => {
-                hold(&deed, hosts, start + turn.begin + turn.hold, &mut line, recorder, (&told, done), stop).await
+                hold(&mut deed, hosts, start + turn.begin + turn.hold, &mut line, recorder, (&told, done), stop).await
             }
             Err(error) => Err(error),
         };
-        let healed = deed.heal(hosts);
+        let healed = deed.heal(hosts).await;
         mark(recorder, &turn, FaultPhase::End, &deed);
         held.and(healed).with_context(|| format!("fault {told}"))?;
         done += 1;
     }
-    wait(start + time, &mut line, recorder, "", done, stop, || Ok(())).await?;
+    wait(start + time, &mut line, recorder, "", done, stop, async || Ok(())).await?;
     if !stop.is_cancelled() {
         tokio::time::sleep(RECOVERY).await;
     }
@@ -66,7 +66,7 @@ fn mark(recorder: &Recorder, turn: &Turn, phase: FaultPhase, deed: &Deed) {
 }
 
 async fn hold(
-    deed: &Deed,
+    deed: &mut Deed,
     hosts: &Hosts,
     until: Instant,
     line: &mut Line,
@@ -76,11 +76,11 @@ async fn hold(
 ) -> Result<()> {
     let mut changed = Instant::now();
     let mut cut = true;
-    let flap = || {
+    let flap = async || {
         if matches!(deed, Deed::Flap(_)) && changed.elapsed() >= FLAP {
             changed = Instant::now();
             cut = !cut;
-            return if cut { deed.inject(hosts) } else { deed.heal(hosts) };
+            return if cut { deed.inject(hosts).await } else { deed.heal(hosts).await };
         }
         Ok(())
     };
@@ -95,11 +95,11 @@ async fn wait(
     told: &str,
     done: usize,
     stop: &CancellationToken,
-    mut meanwhile: impl FnMut() -> Result<()>,
+    mut meanwhile: impl AsyncFnMut() -> Result<()>,
 ) -> Result<bool> {
     while Instant::now() < until {
         line.tell(recorder, told, done);
-        meanwhile()?;
+        meanwhile().await?;
         tokio::select! {
             () = tokio::time::sleep_until(until.min(Instant::now() + TELL_PAUSE)) => {}
             () = stop.cancelled() => return Ok(false),

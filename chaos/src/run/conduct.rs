@@ -20,7 +20,7 @@ use xebec_chaos_core::history::Header;
 use super::{Flags, Recorder, breaking::break_things, judge::judge, observer::observe, schedule::schedule};
 use crate::{
     etcd::Etcd,
-    faults::Scene,
+    faults::{Fault, Needs, Scene, means_here},
     stores::{Hosts, Program, StoreCluster},
     workloads::{Client, Workload},
 };
@@ -44,13 +44,17 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<()> {
     }
     let seed = flags.seed.unwrap_or_else(|| rand::rng().random_range(1..1_000_000_000));
     let folder = new_folder(&flags.out, seed)?;
-    let mut cluster = start_store(&flags, &folder)?;
+    let faults = if flags.endpoints.is_empty() { flags.chosen_faults(&means_here())? } else { Vec::new() };
+    let mut cluster = start_store(&flags, &faults, &folder)?;
     let hosts = cluster.as_ref().map(StoreCluster::hosts);
-    let outcome = conduct(&flags, seed, &folder, hosts, &stop).await;
+    let outcome = conduct(&flags, seed, &folder, (hosts, &faults), &stop).await;
     let removed = cluster.as_mut().map_or(Ok(()), StoreCluster::remove);
+    // What was seen is judged, even if the run ended badly.
+    let recorded = folder.join("history.jsonl").exists();
+    let judged = if recorded { conclude(&folder) } else { Ok(()) };
     outcome?;
     removed.context("cannot remove the store under test")?;
-    conclude(&folder)
+    judged
 }
 
 /// As [`run`], on a runtime of its own; SIGINT and SIGTERM end it early and cleanly.
@@ -98,7 +102,7 @@ fn new_folder(out: &Path, seed: u64) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn start_store(flags: &Flags, folder: &Path) -> Result<Option<StoreCluster>> {
+fn start_store(flags: &Flags, faults: &[&Fault], folder: &Path) -> Result<Option<StoreCluster>> {
     if !flags.endpoints.is_empty() {
         return Ok(None);
     }
@@ -107,20 +111,17 @@ fn start_store(flags: &Flags, folder: &Path) -> Result<Option<StoreCluster>> {
         (None, Some(binary)) => Program::Xebec(binary.clone()),
         (None, None) => Program::Xebec(std::env::current_exe().context("cannot find this program")?),
     };
-    StoreCluster::start(&program, folder).map(Some)
+    let disks = faults.iter().any(|fault| fault.needs == Needs::Disks);
+    StoreCluster::start(&program, folder, disks).map(Some)
 }
 
 async fn conduct(
     flags: &Flags,
     seed: u64,
     folder: &Path,
-    hosts: Option<&Hosts>,
+    (hosts, faults): (Option<&Hosts>, &[&'static Fault]),
     stop: &CancellationToken,
 ) -> Result<()> {
-    let faults = match hosts {
-        Some(hosts) => flags.chosen_faults(hosts.has_hosts())?,
-        None => Vec::new(),
-    };
     let workloads = flags.chosen_workloads()?;
     let urls = match hosts {
         Some(hosts) => hosts.members().iter().map(|member| member.client_url()).collect(),
@@ -141,7 +142,7 @@ async fn conduct(
     let mut tasks = JoinSet::new();
     let leader = observe(&members, &names, &recorder, &observing, &mut tasks);
     start_clients(&workloads, seed, &recorder, &members, &working, &mut tasks);
-    let turns = schedule(&faults, flags.time, seed);
+    let turns = schedule(faults, flags.time, seed);
     let scene = || Scene { members: members.len(), leader: leader.index() };
     let result = break_things(flags.time, turns, hosts, scene, &recorder, stop).await;
     // Whatever went wrong, what was seen until then is judged.

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
-    faults::{self, FAULTS, Fault},
+    faults::{self, FAULTS, Fault, Needs},
     workloads::{self, WORKLOADS, Workload},
 };
 
@@ -43,12 +43,12 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The faults that were asked for; `networks` if members have networks of their own.
+    /// The faults that were asked for, or all that are possible with these means.
     ///
     /// # Errors
     /// A name is unknown, or what it takes is not there.
-    pub(super) fn chosen_faults(&self, networks: bool) -> Result<Vec<&'static Fault>> {
-        let possible = |fault: &Fault| networks || fault.needs == faults::Needs::Processes;
+    pub(super) fn chosen_faults(&self, means: &[Needs]) -> Result<Vec<&'static Fault>> {
+        let possible = |fault: &Fault| means.contains(&fault.needs);
         if self.faults.is_empty() {
             return Ok(FAULTS.iter().filter(|fault| possible(fault)).collect());
         }
@@ -64,7 +64,7 @@ impl Flags {
                 .collect();
             let Some(fault) = faults::find(name).or(named.first().copied()) else { bail!("there is no fault {name}") };
             if !possible(fault) {
-                bail!("{name} needs a network for each member: run as root");
+                bail!("{name} {}", fault.needs.sentence());
             }
             match faults::find(name) {
                 Some(fault) => chosen.push(fault),
@@ -157,8 +157,9 @@ mod tests {
 
     #[test]
     fn faults_are_chosen_by_name_or_family() {
-        let names = |arguments: &[&str], networks| {
-            let chosen = flags(arguments).chosen_faults(networks)?;
+        let names = |arguments: &[&str], rich| {
+            let means = if rich { &[Needs::Processes, Needs::Networks, Needs::Disks][..] } else { &[Needs::Processes] };
+            let chosen = flags(arguments).chosen_faults(means)?;
             anyhow::Ok(chosen.iter().map(|fault| fault.name).collect::<Vec<_>>())
         };
         assert_eq!(names(&["--faults", "kill-leader,halves"], true).unwrap(), ["kill-leader", "halves"]);

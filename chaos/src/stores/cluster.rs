@@ -7,18 +7,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Hosts, Member};
+use xebec_chaos_disk::Disk;
+
+use super::{Claim, Hosts, Member};
 use crate::{
-    cluster::{ClusterSpec, Placement, network},
+    cluster::{ClusterSpec, network},
     process::{Launch, Slot},
 };
-
-/// Prefix of everything the cluster makes on the machine.
-const NAME: &str = "xchaos";
-/// Third byte of the hosts' addresses, apart from the reference cluster's.
-const SUBNET: u8 = 78;
-/// First port where hosts cannot be made.
-const BASE_PORT: u16 = 24_700;
 
 /// Which program the members run; both take etcd's flags.
 #[derive(Clone, Debug)]
@@ -42,21 +37,24 @@ impl Program {
 #[derive(Debug)]
 pub struct StoreCluster {
     hosts: Hosts,
+    /// Held as long as the names and addresses are in use.
+    _claim: Claim,
 }
 
 impl StoreCluster {
-    /// Makes hosts and starts a member on each. Without root, members share the loopback address.
+    /// Makes hosts and starts a member on each. Without root, members share the loopback address. With `disks`, each has its data on
+    /// a [`Disk`] of its own.
     ///
     /// # Errors
     /// A host cannot be made or a member not be started.
-    pub fn start(program: &Program, dir: &Path) -> Result<Self> {
-        let placement = match nix::unistd::geteuid().is_root() {
-            true => Placement::Namespaces { subnet: SUBNET },
-            false => Placement::Loopback { base_port: BASE_PORT },
-        };
+    pub fn start(program: &Program, dir: &Path, disks: bool) -> Result<Self> {
+        let claim = Claim::take()?;
+        let swept = xebec_chaos_disk::sweep().context("cannot look for disks of dead runs")?;
+        tracing::debug!(swept, "disks that a killed run left behind");
         let binary = PathBuf::new();
-        let spec = ClusterSpec { name: NAME.to_owned(), dir: dir.to_owned(), binary, placement, workers: 0 };
-        let mut cluster = Self { hosts: Hosts { members: Vec::new(), spec } };
+        let spec =
+            ClusterSpec { name: claim.name(), dir: dir.to_owned(), binary, placement: claim.placement(), workers: 0 };
+        let mut cluster = Self { hosts: Hosts { members: Vec::new(), spec }, _claim: claim };
         let spec = cluster.hosts.spec.clone();
         network::ensure_bridge(&spec)?;
         let hosts = spec.masters();
@@ -81,7 +79,9 @@ impl StoreCluster {
             argv.extend(flags.iter().map(|(flag, value)| format!("{flag}={value}")));
             let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: Vec::new() };
             let slot = Slot::new(&host.dir, "store");
-            cluster.hosts.members.push(Member { host, slot, launch });
+            let disk = disks.then(|| Disk::mount(&host.dir.join("data"), &host.dir.join("disk"))).transpose();
+            let disk = disk.with_context(|| format!("cannot mount a disk for {}", host.name))?;
+            cluster.hosts.members.push(Member { host, slot, launch, disk });
         }
         cluster.hosts.members.iter().try_for_each(Member::start)?;
         Ok(cluster)
@@ -106,7 +106,10 @@ impl StoreCluster {
         for member in &self.hosts.members {
             keep(member.kill());
             keep(network::remove_host(&self.hosts.spec, &member.host));
-            let data = member.host.dir.join("data");
+            if let Some(disk) = &member.disk {
+                keep(disk.remove().with_context(|| format!("cannot remove the disk of {}", member.name())));
+            }
+            let data = member.data();
             if data.exists() {
                 keep(fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display())));
             }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
+use xebec_chaos_disk::{Disk, Loss};
 
 use super::Hosts;
 use crate::{
@@ -19,6 +20,8 @@ pub struct Member {
     pub(crate) host: Host,
     pub(crate) slot: Slot,
     pub(crate) launch: Launch,
+    /// What its data lie on, if the run made it.
+    pub(crate) disk: Option<Disk>,
 }
 
 impl Member {
@@ -59,6 +62,33 @@ impl Member {
     /// It does not go.
     pub fn kill(&self) -> Result<()> {
         self.slot.kill()
+    }
+
+    /// Whether its process runs.
+    pub fn is_running(&self) -> bool {
+        self.slot.pid().is_some()
+    }
+
+    /// Where its data lie.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.host.dir.join("data")
+    }
+
+    /// What its data lie on.
+    ///
+    /// # Errors
+    /// The machine's own disk.
+    pub fn disk(&self) -> Result<&Disk> {
+        self.disk.as_ref().context("members' data lie on the machine's own disk")
+    }
+
+    /// Kills it, and its disk forgets what was not synced.
+    ///
+    /// # Errors
+    /// It does not go, or its disk cannot be taken away and brought back.
+    pub fn lose_power(&self, loss: Loss) -> Result<()> {
+        self.kill()?;
+        self.disk()?.power_loss(loss).with_context(|| format!("power loss of {}", self.name()))
     }
 
     /// Drops what comes from some of the others.

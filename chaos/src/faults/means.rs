@@ -1,0 +1,41 @@
+//! What a fault takes, and whether it is there.
+
+use nix::unistd::geteuid;
+
+use crate::shell;
+
+/// What a fault needs to be possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Processes that were started by the run.
+    Processes,
+    /// Members with a network namespace each.
+    Networks,
+    /// Members whose data lie on a [`xebec_chaos_disk::Disk`] each.
+    Disks,
+}
+
+impl Needs {
+    /// What to do where it is not there.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Processes => "needs members that the run started: leave --endpoints away",
+            Self::Networks => "needs a network for each member: run as root",
+            Self::Disks => "needs a disk of its own for each member: /dev/fuse, and root or the Debian package fuse3",
+        }
+    }
+}
+
+/// What is there, for members that a run starts on this machine.
+pub fn means_here() -> Vec<Needs> {
+    let root = geteuid().is_root();
+    let mut means = vec![Needs::Processes];
+    if root {
+        means.push(Needs::Networks);
+    }
+    let fuse = std::path::Path::new("/dev/fuse").exists();
+    if fuse && (root || shell::succeeds("fusermount3", &["--version"])) {
+        means.push(Needs::Disks);
+    }
+    means
+}
