@@ -123,8 +123,7 @@ impl Disk {
         while umount2(&self.mountpoint, MntFlags::empty()) == Err(Errno::EBUSY) {
             if Instant::now() > deadline {
                 // In nobody's way any more, at least.
-                drop(umount2(&self.mountpoint, MntFlags::MNT_DETACH));
-                return;
+                return umount2(&self.mountpoint, MntFlags::MNT_DETACH).unwrap_or(());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
