@@ -54,7 +54,7 @@ impl StoreCluster {
         let binary = PathBuf::new();
         let spec =
             ClusterSpec { name: claim.name(), dir: dir.to_owned(), binary, placement: claim.placement(), workers: 0 };
-        let mut cluster = Self { hosts: Hosts { members: Vec::new(), spec }, _claim: claim };
+        let mut cluster = Self { hosts: Hosts::new(spec, Vec::new()), _claim: claim };
         let spec = cluster.hosts.spec.clone();
         network::ensure_bridge(&spec)?;
         let hosts = spec.masters();
@@ -81,7 +81,7 @@ impl StoreCluster {
             let slot = Slot::new(&host.dir, "store");
             let disk = disks.then(|| Disk::mount(&host.dir.join("data"), &host.dir.join("disk"))).transpose();
             let disk = disk.with_context(|| format!("cannot mount a disk for {}", host.name))?;
-            cluster.hosts.members.push(Member { host, slot, launch, disk });
+            cluster.hosts.members.push(Member { disk, ..Member::new(host, slot, launch) });
         }
         cluster.hosts.members.iter().try_for_each(Member::start)?;
         Ok(cluster)

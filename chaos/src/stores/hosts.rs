@@ -11,6 +11,11 @@ pub struct Hosts {
 }
 
 impl Hosts {
+    /// Hosts of a cluster.
+    pub(crate) fn new(spec: ClusterSpec, members: Vec<Member>) -> Self {
+        Self { spec, members }
+    }
+
     /// A member by index.
     pub fn member(&self, index: usize) -> &Member {
         &self.members[index]

@@ -25,6 +25,11 @@ pub struct Member {
 }
 
 impl Member {
+    /// A member on the machine's own disk, not started yet.
+    pub(crate) fn new(host: Host, slot: Slot, launch: Launch) -> Self {
+        Self { host, slot, launch, disk: None }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.host.name
