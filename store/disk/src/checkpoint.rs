@@ -98,7 +98,7 @@ impl Keyspace {
         }
         sync_dir(&target)?;
         sync_dir(&self.dir)?;
-        let database = Arc::new(Database::open(&target, false, self.options.block_cache_bytes)?);
+        let database = Arc::new(Database::open(&target, false, &self.options)?);
         let state = check_state(&database, &next, &self.options)?;
         if state.position != checkpoint.position || state.revision != checkpoint.revision {
             let reason = format!(

@@ -1,22 +1,27 @@
+use std::ffi::CStr;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIteratorWithThreadMode, FlushOptions, IteratorMode,
+    AsRawPtr, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIteratorWithThreadMode, FlushOptions, IteratorMode,
     ReadOptions, ReadTier, WriteBatch, WriteOptions,
 };
 
 use crate::DiskError;
 use crate::counts::Counts;
 use crate::marker::{TableSum, Tables};
-use crate::options::{BLOCK_CACHE_BYTES, Column, column_options, database_options};
+use crate::options::{BLOCK_CACHE_BYTES, Column, INLINE_COMPACTION_TABLES, Options, column_options, database_options};
 use crate::recent::Recent;
 use crate::state::{STATE_NAME, State};
 
 /// Bytes read at a time while a file is checked.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// RocksDB's name for the number of tables that were flushed and not merged yet.
+const NUM_FILES_AT_LEVEL_0: &str = "rocksdb.num-files-at-level0";
 
 /// One opened RocksDB directory. When it was replaced, it is removed as soon as the last view of it is gone.
 pub(crate) struct Database {
@@ -29,17 +34,22 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn open(dir: &Path, create: bool, block_cache_bytes: usize) -> Result<Database, DiskError> {
-        let db = DB::open_cf_descriptors(&database_options(create), dir, descriptors(block_cache_bytes))
+    pub(crate) fn open(dir: &Path, create: bool, options: &Options) -> Result<Database, DiskError> {
+        let columns = descriptors(options.block_cache_bytes, options.compacts_inline);
+        let db = DB::open_cf_descriptors(&database_options(create), dir, columns)
             .map_err(|error| DiskError::engine(dir, error))?;
         Ok(Database::around(dir, db))
     }
 
     /// Opens a directory that must not be changed, such as a checkpoint.
     pub(crate) fn open_read_only(dir: &Path, block_cache_bytes: usize) -> Result<Database, DiskError> {
-        let db =
-            DB::open_cf_descriptors_read_only(&database_options(false), dir, descriptors(block_cache_bytes), false)
-                .map_err(|error| DiskError::engine(dir, error))?;
+        let db = DB::open_cf_descriptors_read_only(
+            &database_options(false),
+            dir,
+            descriptors(block_cache_bytes, true),
+            false,
+        )
+        .map_err(|error| DiskError::engine(dir, error))?;
         Ok(Database::around(dir, db))
     }
 
@@ -99,6 +109,18 @@ impl Database {
         self.db().flush_cfs_opt(&columns, &options).map_err(|error| self.error(error))
     }
 
+    /// Merges the tables of column families that have enough new ones, here and now.
+    pub(crate) fn compact_inline(&self) -> Result<(), DiskError> {
+        for column in Column::ALL.map(|column| self.column(column)) {
+            let new =
+                self.db().property_int_value_cf(column, NUM_FILES_AT_LEVEL_0).map_err(|error| self.error(error))?;
+            if new.is_some_and(|new| new >= INLINE_COMPACTION_TABLES) {
+                self.db().compact_range_cf(column, None::<&[u8]>, None::<&[u8]>);
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn read_state(&self, tier: ReadTier) -> Result<Option<State>, DiskError> {
         let mut options = ReadOptions::default();
         options.set_read_tier(tier);
@@ -118,8 +140,10 @@ impl Database {
         iterator.status().map_err(|error| self.error(error))
     }
 
-    /// Reads everything, every block against its checksum.
+    /// Reads everything, every block against its checksum: first all blocks of all living tables, filters, properties
+    /// and indexes included, then every record.
     pub(crate) fn verify(&self) -> Result<(), DiskError> {
+        self.verify_blocks()?;
         for column in Column::ALL {
             let mut options = ReadOptions::default();
             options.set_verify_checksums(true);
@@ -129,6 +153,24 @@ impl Database {
             }
         }
         Ok(())
+    }
+
+    /// Reads every block of every living table against its checksum, those too that reading records does not need:
+    /// RocksDB takes a damaged filter or properties block for a missing one, and goes on without.
+    fn verify_blocks(&self) -> Result<(), DiskError> {
+        let mut failed = ptr::null_mut();
+        // SAFETY: the database is open for as long as `self` is borrowed, and `failed` is where the message's address goes.
+        unsafe { librocksdb_sys::rocksdb_verify_checksum(self.db().as_raw_ptr(), &raw mut failed) };
+        if failed.is_null() {
+            return Ok(());
+        }
+        // SAFETY: RocksDB has put a string there that is ours now, and to be freed with its allocator.
+        let text = unsafe {
+            let text = CStr::from_ptr(failed).to_string_lossy().into_owned();
+            librocksdb_sys::rocksdb_free(failed.cast());
+            text
+        };
+        Err(DiskError::unread(&self.dir, text))
     }
 
     /// The living tables with their checksums. Those in `known` are taken over, the others are read through once.
@@ -183,11 +225,11 @@ impl Drop for Database {
     }
 }
 
-fn descriptors(block_cache_bytes: usize) -> Vec<ColumnFamilyDescriptor> {
+fn descriptors(block_cache_bytes: usize, compacts_inline: bool) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(block_cache_bytes);
     let mut descriptors: Vec<_> = Column::ALL
         .into_iter()
-        .map(|column| ColumnFamilyDescriptor::new(column.name(), column_options(column, &cache)))
+        .map(|column| ColumnFamilyDescriptor::new(column.name(), column_options(column, &cache, compacts_inline)))
         .collect();
     // RocksDB insists on its default column family; nothing is kept in it.
     descriptors.push(ColumnFamilyDescriptor::new("default", rocksdb::Options::default()));

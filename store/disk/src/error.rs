@@ -116,6 +116,15 @@ impl DiskError {
             _ => DiskError::Engine { dir: dir.to_owned(), source },
         }
     }
+
+    /// What RocksDB's C interface says when it cannot read a table in `dir`.
+    pub(crate) fn unread(dir: &Path, text: String) -> DiskError {
+        // The words by which the crate tells kinds of errors, too.
+        if text.starts_with("Corruption: ") {
+            return DiskError::corrupt(named_file(dir, &text), named_offset(&text), text);
+        }
+        DiskError::Io { path: dir.to_owned(), source: io::Error::other(text) }
+    }
 }
 
 impl From<DiskError> for ViewError {

@@ -13,6 +13,9 @@ const WRITE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// A directory of up to this many bytes is read through when it is opened, every block against its checksum.
 pub const VERIFY_BYTES_MAX_DEFAULT: u64 = 256 * 1024 * 1024;
 
+/// Where compaction is inline, this many new tables of a column family are worth it: RocksDB's own default.
+pub(crate) const INLINE_COMPACTION_TABLES: u64 = 4;
+
 /// Files RocksDB keeps open.
 const OPEN_FILES_MAX: i32 = 1_024;
 
@@ -47,11 +50,19 @@ pub struct Options {
     /// Up to this size every block is checked at open. Larger directories are checked file by file (presence, size,
     /// footer), and block by block as they are read.
     pub verify_bytes_max: u64,
+    /// Whether tables are merged only while the keyspace is made durable, by whoever does that, and not by threads in
+    /// their own time. For simulations: the same calls then make the same files.
+    pub compacts_inline: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { cluster_id: 0, block_cache_bytes: BLOCK_CACHE_BYTES, verify_bytes_max: VERIFY_BYTES_MAX_DEFAULT }
+        Options {
+            cluster_id: 0,
+            block_cache_bytes: BLOCK_CACHE_BYTES,
+            verify_bytes_max: VERIFY_BYTES_MAX_DEFAULT,
+            compacts_inline: false,
+        }
     }
 }
 
@@ -99,7 +110,7 @@ pub(crate) fn database_options(create: bool) -> rocksdb::Options {
     options
 }
 
-pub(crate) fn column_options(column: Column, cache: &Cache) -> rocksdb::Options {
+pub(crate) fn column_options(column: Column, cache: &Cache, compacts_inline: bool) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_cache_index_and_filter_blocks(true);
@@ -118,6 +129,7 @@ pub(crate) fn column_options(column: Column, cache: &Cache) -> rocksdb::Options 
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_disable_auto_compactions(compacts_inline);
     if matches!(column, Column::History | Column::ByRevision) {
         options.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW_ENTRIES, DELETIONS_IN_WINDOW_MIN, 0.0);
     }

@@ -14,7 +14,6 @@ mod entry;
 mod error;
 mod files;
 mod log;
-mod planted;
 mod queue;
 mod record;
 mod segment;
@@ -25,6 +24,3 @@ pub use entry::LogEntry;
 pub use error::LogError;
 pub use files::{File, Files, LocalFiles, Lock, Work};
 pub use log::{Log, LogOptions};
-#[cfg(feature = "planted-bugs")]
-pub use planted::plant;
-pub use planted::{BUGS_CAN_BE_PLANTED, PlantedBug, is_planted};

@@ -2,12 +2,13 @@
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
 
+use xebec_store_core::{PlantedBug, is_planted};
+
 use crate::{
     entry::LogEntry,
     error::LogError,
     files::{Files, Work},
     log::Shared,
-    planted::{PlantedBug, is_planted},
     queue::{Command, Done},
     record::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX},
     segment::{Segment, sync_dir},

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::{admission::greet, blocking::blocking, identity::Stage, member::Member, types::MemberId};
+use crate::{admission::greet, blocking::blocking, identity::Stage, member::Member};
 
 /// What a removed member says before it ends (etcd `membership.ErrMemberRemoved` and what it logs with it).
 pub(crate) const REMOVED: &str = "the member has been permanently removed from the cluster; \
@@ -96,23 +96,24 @@ impl Member {
             if (votes && self.leaders().borrow().is_some()) || !self.papers().takes_part() {
                 continue;
             }
-            let others: Vec<(MemberId, Vec<String>)> = roster
-                .members()
-                .iter()
-                .filter(|member| member.id != self.id())
-                .map(|member| (member.id, member.peer_urls.clone()))
-                .collect();
+            let passport = self.papers().passport();
+            let others = roster.members().iter().filter(|member| member.id != self.id());
+            let mut others: Vec<Vec<String>> = others.map(|member| member.peer_urls.clone()).collect();
+            if roster.members().is_empty() {
+                // Let in, and perhaps removed again before the first entry came.
+                others.clone_from(&passport.first_peers);
+            }
             if others.is_empty() {
                 continue;
             }
             turn += 1;
-            let (id, urls) = &others[turn % others.len()];
-            match greet(self.dialer(), urls, &self.papers().passport()).await {
+            let urls = &others[turn % others.len()];
+            match greet(self.dialer(), urls, &passport).await {
                 Ok(answer) if answer.cluster == self.cluster_id() && answer.is_removed => {
                     self.departure().note(REMOVED)
                 }
                 Ok(_) => {}
-                Err(error) => tracing::debug!(member = format!("{id:x}"), %error, "a member does not answer"),
+                Err(error) => tracing::debug!(?urls, %error, "a member does not answer"),
             }
         }
     }

@@ -47,6 +47,9 @@ pub(crate) struct Passport {
     pub stage: Stage,
     /// The incarnations of the other first members with which this one began the cluster.
     pub witnesses: BTreeMap<MemberId, u64>,
+    /// Where the others are reached with whom this one began, or whom it joined: to ask whether it is still a member, as
+    /// long as it knows of no others. It may have been removed before anything was replicated to it.
+    pub first_peers: Vec<Vec<String>>,
 }
 
 /// The id of a member: the same on every member that is given the same flags.
@@ -95,7 +98,7 @@ impl Passport {
     pub fn new(identity: Identity) -> Self {
         use std::hash::{BuildHasher, RandomState};
         let incarnation = RandomState::new().hash_one(identity.member).max(1);
-        Self { identity, incarnation, stage: Stage::Waiting, witnesses: BTreeMap::new() }
+        Self { identity, incarnation, stage: Stage::Waiting, witnesses: BTreeMap::new(), first_peers: Vec::new() }
     }
 
     /// What the directory holds; `None` if no member was ever started in it.
@@ -172,6 +175,7 @@ mod tests {
         assert!(!is_initialized(dir.path()).unwrap(), "it has not taken part");
         passport.stage = Stage::TakesPart;
         passport.witnesses.insert(7, 8);
+        passport.first_peers.push(vec!["http://a:1".to_owned()]);
         passport.write(&member).unwrap();
         assert_eq!(Passport::read(&member).unwrap(), Some(passport.clone()));
         assert!(is_initialized(dir.path()).unwrap());

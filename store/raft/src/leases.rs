@@ -10,9 +10,8 @@ use tokio::{
 };
 use xebec_store_core::{
     Applied, ClusterClock, ClusterTime, Command, LeaseCheckpoint, LeaseDeadline, LeaseId, LeaseRevoke, LeaseTable,
-    ReadView,
+    PlantedBug, ReadView, is_planted,
 };
-use xebec_store_log::{PlantedBug, is_planted};
 
 use crate::{
     error::RequestFailure,

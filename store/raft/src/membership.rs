@@ -243,18 +243,18 @@ enum Taken {
     NotReady,
 }
 
-/// An id that no member has or had: of the URLs and the time, as in etcd.
+/// An id that no member has or had: of the URLs, and of chance where etcd takes the time.
 fn fresh_id(roster: &Roster, change: &MembershipChange) -> MemberId {
     let MembershipChange::Add { peer_urls, .. } = change else {
         return 0;
     };
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let mut salt = since_epoch.as_nanos();
+    use std::hash::{BuildHasher, RandomState};
+    let mut salt = RandomState::new().hash_one(peer_urls);
     loop {
         let id = member_id(peer_urls, &salt.to_string());
         if roster.member(id).is_none() && !roster.is_removed(id) {
             return id;
         }
-        salt += 1;
+        salt = salt.wrapping_add(1);
     }
 }

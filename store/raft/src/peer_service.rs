@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt};
-use openraft::errors::RaftError;
+use openraft::{errors::RaftError, raft::VoteRequest};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
@@ -14,7 +14,7 @@ use xebec_proto::xebec::peer::v1::{
     raft_server::{Raft, RaftServer},
     roster_server::RosterServer,
 };
-use xebec_store_core::{Command, LeaseId};
+use xebec_store_core::{Command, LeaseId, LogPosition, PlantedBug, is_planted};
 
 use crate::{
     admission::RosterService,
@@ -26,7 +26,7 @@ use crate::{
     reader,
     renewals::RENEWALS_PER_ROUND_MAX,
     snapshot,
-    types::{AppendResult, TypeConfig},
+    types::{AppendResult, TypeConfig, log_id},
     wire,
 };
 
@@ -57,6 +57,15 @@ fn read<T: DeserializeOwned>(frame: &Frame) -> Result<T, Status> {
 
 fn write<T: Serialize>(message: &T) -> Result<Response<Frame>, Status> {
     frame(message).map(Response::new).map_err(|error| Status::internal(error.to_string()))
+}
+
+/// The planted bug: whoever asks for a vote is taken to have the longest log.
+fn as_planted(request: VoteRequest<TypeConfig>) -> VoteRequest<TypeConfig> {
+    if !is_planted(PlantedBug::VoteForStaleLogs) {
+        return request;
+    }
+    let longest = log_id(&LogPosition { term: request.vote.leader_id.term, node: 0, index: u64::MAX });
+    VoteRequest { last_log_id: Some(longest), ..request }
 }
 
 fn stopped<E: std::error::Error>(error: &E) -> Status {
@@ -92,13 +101,13 @@ impl Raft for PeerService {
     }
 
     async fn vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        let request = read(request.get_ref())?;
+        let request = as_planted(read(request.get_ref())?);
         let response = self.0.raft().vote(request).await.map_err(|error| stopped(&error))?;
         write(&response)
     }
 
     async fn pre_vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        let request = read(request.get_ref())?;
+        let request = as_planted(read(request.get_ref())?);
         let response = self.0.raft().pre_vote(request).await.map_err(|error: RaftError<TypeConfig>| stopped(&error))?;
         write(&response)
     }

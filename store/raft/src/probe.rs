@@ -1,11 +1,11 @@
 //! What a checker of Raft's invariants looks at. Nothing here changes anything.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use openraft::{EntryPayload, ServerState, async_runtime::watch::WatchReceiver};
 use xebec_store_core::Command;
 
-use crate::{member::Member, wire};
+use crate::{member::Member, types::MemberId, wire};
 
 /// Bytes of log entries read at once.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -21,6 +21,8 @@ pub struct LoggedEntry {
     pub digest: u32,
     /// The commands in it.
     pub commands: Arc<[Command]>,
+    /// Everyone in the membership that it is, if it is one.
+    pub members: Option<BTreeSet<MemberId>>,
 }
 
 impl Member {
@@ -41,7 +43,12 @@ impl Member {
         let entries = self.machine().log.read(from..u64::MAX, READ_BYTES_MAX).map_err(|error| error.to_string())?;
         let logged = entries.into_iter().map(|stored| {
             let encoded = wire::encode(&stored.0).map_err(|error| error.to_string())?;
+            let members = match &stored.0.payload {
+                EntryPayload::Membership(membership) => Some(membership.nodes().map(|(id, _)| *id).collect()),
+                EntryPayload::Blank | EntryPayload::Normal(_) => None,
+            };
             Ok(LoggedEntry {
+                members,
                 index: stored.0.log_id.index,
                 term: stored.0.log_id.committed_leader_id().term,
                 digest: crc32c::crc32c(&encoded),

@@ -9,8 +9,7 @@ use tokio::{
 };
 use tonic::{Code, Status};
 use xebec_proto::xebec::peer::v1::ProposeRequest;
-use xebec_store_core::{Command, apply_all};
-use xebec_store_log::{PlantedBug, is_planted};
+use xebec_store_core::{Command, PlantedBug, apply_all, is_planted};
 
 use crate::{
     error::RequestFailure,

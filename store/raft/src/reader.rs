@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use xebec_proto::xebec::peer::v1::ReadIndexRequest;
-use xebec_store_log::{PlantedBug, is_planted};
+use xebec_store_core::{PlantedBug, is_planted};
 
 use crate::{
     error::RequestFailure,
@@ -38,8 +38,16 @@ pub(crate) async fn run(member: Member, mut readers: mpsc::Receiver<ReadReply>) 
     }
 }
 
+/// The planted bug: whoever was elected last, as far as it knows, is taken to lead still.
+fn stale_index(member: &Member) -> Option<u64> {
+    (is_planted(PlantedBug::StaleRead) && member.leads_in_term().is_some()).then(|| *member.feed().applied().borrow())
+}
+
 /// An index that covers every write acknowledged before this call.
 async fn read_index(member: &Member, deadline: Instant) -> Result<u64, RequestFailure> {
+    if let Some(index) = stale_index(member) {
+        return Ok(index);
+    }
     let mut leaders = member.leaders();
     loop {
         let leader = *leaders.borrow_and_update();
@@ -75,8 +83,8 @@ async fn read_index(member: &Member, deadline: Instant) -> Result<u64, RequestFa
 
 /// `None` if this member does not lead (any more), or cannot reach enough others.
 pub(crate) async fn read_index_here(member: &Member, deadline: Instant) -> Result<Option<u64>, RequestFailure> {
-    if is_planted(PlantedBug::StaleRead) && member.leads() {
-        return Ok(Some(*member.feed().applied().borrow()));
+    if let Some(index) = stale_index(member) {
+        return Ok(Some(index));
     }
     match timeout_at(deadline, member.raft().get_read_log_id(ReadPolicy::ReadIndex)).await {
         Ok(Ok((read, _))) => Ok(Some(read.index())),

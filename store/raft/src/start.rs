@@ -204,10 +204,16 @@ async fn admit(config: &MemberConfig, dir: &Path) -> Result<(Passport, BTreeMap<
     } else {
         find_cluster(&config.dialer, &config.name, &config.initial_cluster).await?
     };
+    let others = joined.members.iter().filter(|(id, _)| **id != joined.identity.member);
+    let first_peers: Vec<Vec<String>> = others.map(|(_, node)| node.peer_urls.clone()).collect();
     let passport = match found {
         Some(passport) => {
             passport.check(dir, joined.identity)?;
-            passport
+            let now = Passport { first_peers, ..passport.clone() };
+            if now != passport {
+                now.write(dir)?;
+            }
+            now
         }
         None => {
             for part in [LOG_DIR, KEYSPACE_DIR] {
@@ -216,7 +222,7 @@ async fn admit(config: &MemberConfig, dir: &Path) -> Result<(Passport, BTreeMap<
                     return Err(StartError::File { path: dir.join("identity"), reason });
                 }
             }
-            let passport = Passport::new(joined.identity);
+            let passport = Passport { first_peers, ..Passport::new(joined.identity) };
             passport.write(dir)?;
             passport
         }
@@ -314,14 +320,14 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
         fs::remove_dir_all(&snapshots_dir).map_err(file(&snapshots_dir))?;
     }
     let log_dir = dir.join(LOG_DIR);
-    let Surroundings { log_files, retention } = surroundings;
+    let Surroundings { log_files, retention, compacts_inline } = surroundings;
     let log_options = LogOptions {
         dir: log_dir.clone(),
         segment_bytes_max: retention.segment_bytes_max,
         cache_bytes_max: retention.log_cache_bytes_max,
     };
     let log: Log<StoredEntry> = Log::open_in(log_files, log_options)?;
-    let options = Options { cluster_id: identity.cluster, ..Options::default() };
+    let options = Options { cluster_id: identity.cluster, compacts_inline, ..Options::default() };
     let keyspace = Keyspace::open(&dir.join(KEYSPACE_DIR), options)?;
     let view = keyspace.view();
     let applied = view.position().map_or(0, |position| position.index);

@@ -50,10 +50,12 @@ pub struct Surroundings {
     pub log_files: Arc<dyn Files>,
     /// How much is kept.
     pub retention: Retention,
+    /// Whether the keyspace's tables are merged by whoever makes them durable, so that a simulation replays exactly.
+    pub compacts_inline: bool,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { log_files: Arc::new(LocalFiles), retention: Retention::default() }
+        Self { log_files: Arc::new(LocalFiles), retention: Retention::default(), compacts_inline: false }
     }
 }

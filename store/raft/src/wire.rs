@@ -9,7 +9,7 @@ use xebec_store_core::{Command, Op, Txn};
 use crate::types::Entry;
 
 /// Version of the encoding, in front of every value.
-pub(crate) const FORMAT: u8 = 2;
+pub(crate) const FORMAT: u8 = 3;
 /// Bytes an entry or a command weighs apart from its keys and values, roughly.
 const FIXED_BYTES: usize = 64;
 

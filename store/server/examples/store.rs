@@ -1,4 +1,5 @@
-//! One store member as a process: `store --name a --data-dir ... `, with etcd's flags.
+//! One store member as a process: `store --name a --data-dir ... `, with etcd's flags. Built with the feature `planted-bugs`
+//! it has the bug that `XEBEC_PLANTED_BUG` names, for chaos runs to find.
 
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
         .init();
+    #[cfg(feature = "planted-bugs")]
+    plant_a_bug()?;
     let stop = CancellationToken::new();
     let signal = stop.clone();
     tokio::spawn(async move {
@@ -28,4 +31,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     Ok(run(Cli::parse().flags, stop).await?)
+}
+
+#[cfg(feature = "planted-bugs")]
+fn plant_a_bug() -> Result<(), String> {
+    let Ok(name) = std::env::var("XEBEC_PLANTED_BUG") else { return Ok(()) };
+    let bug = xebec_store::PlantedBug::named(&name).ok_or_else(|| format!("no such bug: {name}"))?;
+    tracing::error!(name, "a bug is planted in this process");
+    xebec_store::plant(bug);
+    Ok(())
 }

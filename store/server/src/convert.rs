@@ -11,8 +11,8 @@ use xebec_proto::{
 };
 use xebec_store_core::{
     Compare, CompareOperator, CompareTarget, DeleteRange, DeleteRangeResponse, Event, EventKind, KeyRange, KeyValue,
-    LeaseId, Op, OpResponse, Put, PutResponse, Range, RangeResponse, RequestError, Revision, SortOrder, SortTarget,
-    Txn, TxnResponse,
+    LeaseId, Op, OpResponse, PlantedBug, Put, PutResponse, Range, RangeResponse, RequestError, Revision, SortOrder,
+    SortTarget, Txn, TxnResponse, is_planted,
 };
 
 use crate::status::IntoStatus;
@@ -113,8 +113,12 @@ fn check_put(request: &pb::PutRequest) -> Result<(), RequestError> {
 }
 
 pub(crate) fn txn(request: pb::TxnRequest) -> Result<Txn, Status> {
+    let mut compares: Vec<Compare> = request.compare.into_iter().map(compare).collect();
+    if is_planted(PlantedBug::IgnoreFence) {
+        compares.retain(|compare| !matches!(compare.target, CompareTarget::Create(_)));
+    }
     Ok(Txn {
-        compares: request.compare.into_iter().map(compare).collect(),
+        compares,
         success: request.success.into_iter().map(op).collect::<Result<_, _>>()?,
         failure: request.failure.into_iter().map(op).collect::<Result<_, _>>()?,
     })

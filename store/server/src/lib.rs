@@ -47,4 +47,6 @@ pub use initial::{DiscoveryFlags, MembershipFlags};
 pub use operate::{OperateError, StoreCommand, command};
 pub use response_budget::RESPONSE_BYTES_IN_FLIGHT_DEFAULT;
 pub use run::{Error, run};
-pub use xebec_store_log::BUGS_CAN_BE_PLANTED;
+#[cfg(feature = "planted-bugs")]
+pub use xebec_store_core::plant;
+pub use xebec_store_core::{BUGS_CAN_BE_PLANTED, PlantedBug};

@@ -20,9 +20,10 @@ use xebec_proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse, watch_create_request::FilterType, watch_request::RequestUnion,
     watch_server::Watch,
 };
-use xebec_store_core::{Delivery, KeyRange, ReadView, Revision, WatchCursor, WatchSpec, WatchStep};
+use xebec_store_core::{
+    Delivery, KeyRange, PlantedBug, ReadView, Revision, WatchCursor, WatchSpec, WatchStep, is_planted,
+};
 use xebec_store_disk::CatchUp;
-use xebec_store_log::{PlantedBug, is_planted};
 
 use crate::{
     auth::{Credentials, Demand, watch_refusal},

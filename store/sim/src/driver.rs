@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use xebec_store_log::PlantedBug;
+#[cfg(feature = "planted-bugs")]
+use xebec_store_core::PlantedBug;
 use xebec_store_sim::simulation::{self, Outcome, Plan};
 
 /// Between two looks at the running processes.
@@ -51,8 +52,11 @@ pub struct Arguments {
     /// Messages too
     #[arg(long)]
     messages: bool,
-    /// Plant a bug (skip-fsync, acknowledge-before-quorum, stale-read, drop-watch-event, forget-lease); needs the
-    /// feature planted-bugs
+    /// Run every seed twice, and fail if not exactly the same happens
+    #[arg(long)]
+    twice: bool,
+    /// Plant a bug (skip-fsync, acknowledge-before-quorum, stale-read, drop-watch-event, forget-lease,
+    /// reuse-revision, vote-for-stale-logs); needs the feature planted-bugs
     #[arg(long)]
     plant: Option<String>,
     /// Run one seed in this process and print its outcome as JSON
@@ -81,29 +85,33 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return one(arguments);
     }
     let mut progress = Progress::new(arguments);
-    let mut next = arguments.seed;
+    let times = if arguments.twice { 2 } else { 1 };
+    let mut next = (arguments.seed, 0);
     let end = arguments.seed + arguments.seeds;
-    let mut running: BTreeMap<u64, (Child, Instant)> = BTreeMap::new();
+    let mut running: BTreeMap<(u64, u32), (Child, Instant)> = BTreeMap::new();
     loop {
         let in_time = arguments.seconds.is_none_or(|seconds| progress.began.elapsed().as_secs() < seconds);
         let go_on = in_time && (progress.failures == 0 || arguments.keep_going);
-        while go_on && next < end && running.len() < arguments.jobs.max(1) {
-            running.insert(next, (spawn(arguments, next)?, Instant::now()));
-            next += 1;
+        while next.1 > 0 || (go_on && next.0 < end) {
+            if running.len() >= arguments.jobs.max(1) {
+                break;
+            }
+            running.insert(next, (spawn(arguments, next.0)?, Instant::now()));
+            next = if next.1 + 1 < times { (next.0, next.1 + 1) } else { (next.0 + 1, 0) };
         }
         if running.is_empty() {
             break;
         }
-        let finished: Vec<u64> = running
+        let finished: Vec<(u64, u32)> = running
             .iter_mut()
-            .filter_map(|(seed, (child, began))| match child.try_wait() {
+            .filter_map(|(run, (child, began))| match child.try_wait() {
                 Ok(None) if began.elapsed() < SEED_TIMEOUT => None,
-                _ => Some(*seed),
+                _ => Some(*run),
             })
             .collect();
-        for seed in finished {
-            if let Some((child, _)) = running.remove(&seed) {
-                progress.took(arguments, seed, child)?;
+        for run in finished {
+            if let Some((child, _)) = running.remove(&run) {
+                progress.took(arguments, run.0, child)?;
             }
         }
         thread::sleep(LOOK_EVERY);
@@ -161,15 +169,12 @@ fn one(arguments: &Arguments) -> Result<()> {
 
 #[cfg(feature = "planted-bugs")]
 fn plant(name: &str) -> Result<()> {
-    let names = ["skip-fsync", "acknowledge-before-quorum", "stale-read", "drop-watch-event", "forget-lease"];
-    let bug = names.iter().position(|known| *known == name).and_then(|number| PlantedBug::ALL.get(number));
-    xebec_store_log::plant(*bug.with_context(|| format!("no such bug: {name}"))?);
+    xebec_store_core::plant(PlantedBug::named(name).with_context(|| format!("no such bug: {name}"))?);
     Ok(())
 }
 
 #[cfg(not(feature = "planted-bugs"))]
 fn plant(name: &str) -> Result<()> {
-    let _: Option<PlantedBug> = None;
     bail!("{name} cannot be planted: this was built without the feature planted-bugs")
 }
 
@@ -178,6 +183,8 @@ struct Progress {
     seeds: u64,
     failures: u64,
     total: Outcome,
+    /// The hash of each seed's first run.
+    hashes: BTreeMap<u64, u32>,
 }
 
 impl Progress {
@@ -188,7 +195,7 @@ impl Progress {
             arguments.seed,
             arguments.steps / 1_000
         );
-        Self { began: Instant::now(), seeds: 0, failures: 0, total: Outcome::default() }
+        Self { began: Instant::now(), seeds: 0, failures: 0, total: Outcome::default(), hashes: BTreeMap::new() }
     }
 
     fn took(&mut self, arguments: &Arguments, seed: u64, mut child: Child) -> Result<()> {
@@ -213,7 +220,15 @@ impl Progress {
     }
 
     fn add(&mut self, arguments: &Arguments, outcome: Outcome) {
+        let first = *self.hashes.entry(outcome.seed).or_insert(outcome.trace_hash);
+        if first != outcome.trace_hash {
+            self.failures += 1;
+            println!("\nseed {} does not replay: {first:08x}, then {:08x}", outcome.seed, outcome.trace_hash);
+            println!("compare two outputs of: {} --messages", arguments.replay(outcome.seed));
+        }
         let total = &mut self.total;
+        total.changes += outcome.changes;
+        total.farewells += outcome.farewells;
         total.operations += outcome.operations;
         total.faults += outcome.faults;
         total.refusals += outcome.refusals;
@@ -234,7 +249,7 @@ impl Progress {
         let elapsed = self.began.elapsed().as_secs_f64().max(0.001);
         let hours = self.total.millis as f64 / 3_600_000.0;
         format!(
-            "{} seeds ({} failed), {} operations, {} entries, {} messages, {} faults, {} elections, {} refusals, {} states compared, {:.2} simulated hours, {:.0} times real time",
+            "{} seeds ({} failed), {} operations, {} entries, {} messages, {} faults, {} elections, {} membership changes, {} removed members turned away, {} refusals, {} states compared, {:.2} simulated hours, {:.0} times real time",
             self.seeds,
             self.failures,
             self.total.operations,
@@ -242,6 +257,8 @@ impl Progress {
             self.total.messages,
             self.total.faults,
             self.total.elections,
+            self.total.changes,
+            self.total.farewells,
             self.total.refusals,
             self.total.states_compared,
             hours,

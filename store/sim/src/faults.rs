@@ -7,8 +7,13 @@ use crate::{
     disk::{DiskSpeed, Ending},
     machine::{HEALTHY, Happened, Machine},
     network::{Network, Weather},
+    operator::Board,
     trace::Trace,
 };
+
+mod estate;
+
+use estate::Estate;
 
 /// Milliseconds between two faults, at least and less than.
 const PAUSE_MILLIS: (u64, u64) = (150, 2_500);
@@ -38,6 +43,7 @@ pub struct Faults {
     heal_at: Option<u64>,
     fair_at: Option<u64>,
     patients: Vec<Patient>,
+    estate: Estate,
     trace: Trace,
     /// Left out of what is noted, since it has another name in every run.
     directory: String,
@@ -50,13 +56,25 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// A schedule for so many members.
+    /// A schedule for so many machines, of which the first have members.
     #[must_use]
-    pub fn new(members: usize, mut dice: Dice, trace: Trace, directory: String) -> Self {
+    pub fn new(machines: usize, members: usize, board: Board, mut dice: Dice, trace: Trace, directory: String) -> Self {
         let next_at = 1_500 + dice.within(PAUSE_MILLIS.0, PAUSE_MILLIS.1);
-        let patients = (0..members).map(|_| Patient::default()).collect();
-        let (heal_at, fair_at) = (None, None);
-        Self { dice, next_at, heal_at, fair_at, patients, trace, directory, count: 0, jumps: Vec::new(), refusals: 0 }
+        let patients = (0..machines).map(|_| Patient::default()).collect();
+        let estate = Estate::new(machines, members, board);
+        Self {
+            dice,
+            next_at,
+            heal_at: None,
+            fair_at: None,
+            patients,
+            estate,
+            trace,
+            directory,
+            count: 0,
+            jumps: Vec::new(),
+            refusals: 0,
+        }
     }
 
     fn note(&self, now: u64, what: std::fmt::Arguments<'_>) {
@@ -78,6 +96,7 @@ impl Faults {
             network.set_weather(Weather::FAIR);
             self.note(now, format_args!("the network is fair"));
         }
+        self.follow_the_list(now, machines);
         for (id, machine) in machines.iter_mut().enumerate() {
             if self.patients[id].heal_disk_at.is_some_and(|at| at <= now) {
                 self.patients[id].heal_disk_at = None;
@@ -112,7 +131,7 @@ impl Faults {
             machine.disk.set_speed(HEALTHY);
             machine.drift_per_million = 0;
             machine.paused_until_millis = machine.paused_until_millis.min(now);
-            if machine.is_down() {
+            if machine.is_down() && !self.is_spare(id) {
                 self.patients[id].start_at = Some(now + 1);
             }
         }
@@ -284,6 +303,9 @@ impl Faults {
 
     fn flip_keyspace(&mut self, machine: &Machine) -> io::Result<Option<Flipped>> {
         let mut files = Vec::new();
+        if !machine.keyspace_dir().exists() {
+            return Ok(None);
+        }
         for entry in fs::read_dir(machine.keyspace_dir())? {
             let path = entry?.path();
             if path.is_file() {
@@ -339,7 +361,7 @@ impl Faults {
             Happened::Refused(error) => self.refused(now, id, machine, &error.to_string()),
             Happened::Stopped(reason) => {
                 self.note(now, format_args!("m{id} stopped: {reason}"));
-                let expected = self.patients[id].may_stop;
+                let expected = self.ended_as_removed(id, &reason) || self.patients[id].may_stop || self.is_leaving(id);
                 self.crash(now, id, machine)?;
                 Ok((!expected).then(|| format!("m{id}'s Raft stopped by itself: {reason}")))
             }
@@ -347,7 +369,9 @@ impl Faults {
     }
 
     fn refused(&mut self, now: u64, id: usize, machine: &mut Machine, error: &str) -> io::Result<Option<String>> {
-        self.note(now, format_args!("m{id} refuses to start: {error}"));
+        self.note(now, format_args!("m{id} refuses to start"));
+        // RocksDB's words for the same damage depend on where exactly it lies.
+        self.trace.tell(now * 1_000, format_args!("      m{id}: {}", error.replace(&self.directory, "")));
         let patient = &mut self.patients[id];
         patient.start_at = Some(now + 5);
         let flipped = patient.flipped.take();
@@ -370,6 +394,7 @@ impl Faults {
                 machine.disk.clean_garbage();
                 Ok(None)
             }
+            None if self.refused_as_joiner(now, id, machine, error)? => Ok(None),
             None => Ok(Some(format!("m{id} refuses to start on an undamaged disk: {error}"))),
         }
     }

@@ -17,5 +17,6 @@ pub mod faults;
 pub mod history;
 pub mod machine;
 pub mod network;
+pub mod operator;
 pub mod simulation;
 pub mod trace;

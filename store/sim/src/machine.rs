@@ -60,8 +60,10 @@ enum Life {
 pub struct Machine {
     /// Its number, and its host's.
     pub id: HostId,
-    name: String,
-    names: Vec<String>,
+    /// The cluster's first members with their peer URLs; who joins later is told the members there are.
+    initial: BTreeMap<String, Vec<String>>,
+    is_new_cluster: bool,
+    machines: usize,
     base: PathBuf,
     boot: u64,
     /// The log's disk.
@@ -90,14 +92,14 @@ pub enum Happened {
 }
 
 impl Machine {
-    /// A machine that is switched off.
+    /// A machine that is switched off, one of so many, with so many first members.
     #[must_use]
-    pub fn new(id: HostId, members: usize, base: &Path, network: Network, dice: Dice) -> Self {
-        let names: Vec<String> = (0..members).map(|number| format!("m{number}")).collect();
+    pub fn new(id: HostId, machines: usize, members: usize, base: &Path, network: Network, dice: Dice) -> Self {
         Self {
             id,
-            name: names[id].clone(),
-            names,
+            initial: initial_cluster(0..members),
+            is_new_cluster: true,
+            machines,
             base: base.join(format!("m{id}")),
             boot: 0,
             disk: SimDisk::new(dice, HEALTHY),
@@ -144,8 +146,24 @@ impl Machine {
         self.boot
     }
 
-    fn url(name: &str) -> String {
-        format!("http://{name}:2380")
+    /// From now on this machine's member joins the cluster of these.
+    pub fn join(&mut self, members: impl Iterator<Item = HostId>) {
+        self.initial = initial_cluster(members);
+        self.is_new_cluster = false;
+    }
+
+    /// Everything on the machine, which is switched off, is removed.
+    ///
+    /// # Errors
+    /// If the host cannot remove it.
+    pub fn wipe(&mut self, dice: Dice) -> io::Result<()> {
+        if self.dir().exists() {
+            fs::remove_dir_all(self.dir())?;
+        }
+        self.disk = SimDisk::new(dice, HEALTHY);
+        self.boot += 1;
+        self.drift_per_million = 0;
+        Ok(())
     }
 
     /// Switches the machine on.
@@ -155,16 +173,12 @@ impl Machine {
     pub fn start(&mut self) -> io::Result<()> {
         fs::create_dir_all(self.dir())?;
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
-        let (network, from, names) = (self.network.clone(), self.id, self.names.clone());
+        let (network, from, machines) = (self.network.clone(), self.id, self.machines);
         let config = MemberConfig {
-            name: self.name.clone(),
+            name: name_of(self.id),
             data_dir: self.dir(),
-            initial_cluster: self
-                .names
-                .iter()
-                .map(|name| (name.clone(), vec![Self::url(name)]))
-                .collect::<BTreeMap<_, _>>(),
-            is_new_cluster: true,
+            initial_cluster: self.initial.clone(),
+            is_new_cluster: self.is_new_cluster,
             force_new_cluster: false,
             limits: ReconfigurationLimits { is_strict: true, learners_max: 1 },
             token: "simulation".to_owned(),
@@ -172,11 +186,12 @@ impl Machine {
             election_millis: ELECTION_MILLIS,
             dialer: Arc::new(move |urls: &[String]| {
                 let url = urls.first().ok_or("no URL")?;
-                let to = names.iter().position(|name| *url == Self::url(name)).ok_or("unknown host")?;
+                let to = number_in(url).filter(|number| *number < machines).ok_or("unknown host")?;
                 Ok(network.transport(from, to, Port::Peer))
             }),
         };
-        let surroundings = Surroundings { log_files: Arc::new(self.disk.clone()), retention: SMALL };
+        let surroundings =
+            Surroundings { log_files: Arc::new(self.disk.clone()), retention: SMALL, compacts_inline: true };
         let starting = runtime.spawn(start_here(config, surroundings));
         self.life = Life::Starting(runtime, starting);
         Ok(())
@@ -243,6 +258,8 @@ impl Machine {
             client: xebec_store::client_services(member, &flags())?,
         };
         self.network.up(self.id, host);
+        let (published, name) = (member.clone(), name_of(self.id));
+        runtime.spawn(async move { published.publish(&name, &[format!("http://{name}:2379")]).await });
         Ok(())
     }
 
@@ -264,7 +281,11 @@ impl Machine {
     pub fn crash(&mut self, ending: Ending, silently: bool) -> io::Result<Damage> {
         let next = self.base.join(format!("boot-{}", self.boot + 1));
         let old = self.dir();
-        copy_whole(&old.join("member"), &next.join("member"))?;
+        fs::create_dir_all(&next)?;
+        // Whoever cannot find the cluster to join has written nothing yet.
+        if old.join("member").exists() {
+            copy_whole(&old.join("member"), &next.join("member"))?;
+        }
         self.network.down(self.id, silently);
         let damage = self.disk.crash(ending);
         // Everything the member had in memory goes with its runtime.
@@ -281,6 +302,26 @@ impl Machine {
     pub fn keyspace_dir(&self) -> PathBuf {
         self.dir().join("member/keyspace")
     }
+}
+
+fn name_of(machine: HostId) -> String {
+    format!("m{machine}")
+}
+
+/// Where a machine's member is reached by its peers.
+#[must_use]
+pub fn peer_url(machine: HostId) -> String {
+    format!("http://{}:2380", name_of(machine))
+}
+
+/// The machine of a [`peer_url`].
+#[must_use]
+pub fn number_in(url: &str) -> Option<HostId> {
+    url.strip_prefix("http://m")?.strip_suffix(":2380")?.parse().ok()
+}
+
+fn initial_cluster(machines: impl Iterator<Item = HostId>) -> BTreeMap<String, Vec<String>> {
+    machines.map(|machine| (name_of(machine), vec![peer_url(machine)])).collect()
 }
 
 /// The store's default flags, without a quota, and with progress to be seen.

@@ -29,6 +29,7 @@ use xebec_store_raft::{PeerTransport, TransportError};
 use crate::{dice::Dice, trace::Trace};
 
 mod body;
+mod delivery;
 mod weather;
 
 use body::{FramesBody, Guard, PieceBody};
@@ -181,6 +182,12 @@ impl Network {
         let mut inner = self.0.lock();
         inner.hosts[id] = Some(host);
         inner.boots[id] += 1;
+    }
+
+    /// Whether a host is up.
+    #[must_use]
+    pub fn is_up(&self, id: HostId) -> bool {
+        self.0.lock().hosts[id].is_some()
     }
 
     /// How often a host came up.
@@ -572,29 +579,5 @@ impl Inner {
         let call = self.calls.remove(&id)?;
         call.closed.cancel();
         Some(call)
-    }
-
-    fn trace_delivery(&mut self, from: HostId, to: HostId, id: u64, payload: &Payload) {
-        let Some(call) = self.calls.get(&id) else { return };
-        // Tables have sizes and contents that RocksDB does not repeat exactly.
-        let is_stable = !call.path.ends_with("InstallSnapshot");
-        let (kind, digest) = match payload {
-            Payload::Open { whole, .. } => ("->", whole.as_ref().map_or(0, |bytes| crc32c::crc32c(bytes))),
-            Payload::RequestPiece(Piece::Frame(frame)) => {
-                ("+>", frame.data_ref().map_or(0, |data| crc32c::crc32c(data)))
-            }
-            Payload::ResponsePiece(Piece::Frame(frame)) => {
-                ("<+", frame.data_ref().map_or(0, |data| crc32c::crc32c(data)))
-            }
-            Payload::RequestPiece(Piece::End) => (".>", 0),
-            Payload::ResponsePiece(Piece::End) => ("<.", 0),
-            Payload::Refused => ("<!", 0),
-            Payload::Head { whole, .. } => {
-                let data = whole.iter().flatten().filter_map(Frame::data_ref);
-                ("<-", data.fold(0, |crc, data| crc32c::crc32c_append(crc, data)))
-            }
-        };
-        let digest = if is_stable { digest } else { 0 };
-        self.trace.message(self.now_micros, from, to, kind, &call.path, digest);
     }
 }

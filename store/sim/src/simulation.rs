@@ -23,11 +23,14 @@ use crate::{
     history::History,
     machine::Machine,
     network::{Host, Network},
+    operator::{Board, Operator},
     trace::Trace,
 };
 
 /// Clients that send requests.
 const CLIENTS: usize = 4;
+/// Machines without a member at first, for members that join.
+const SPARE_MACHINES: usize = 2;
 /// What the watchers watch.
 const WATCHED: [&str; 3] = ["k/", "k/0", "k/"];
 /// After the last fault, everything must have come to rest in this time.
@@ -59,6 +62,12 @@ pub struct Outcome {
     pub seed: u64,
     /// The broken promise, if one was.
     pub violation: Option<String>,
+    /// Membership changes that the cluster confirmed.
+    #[serde(default)]
+    pub changes: u64,
+    /// Removed members that refused to start again.
+    #[serde(default)]
+    pub farewells: u64,
     /// Hash of everything that happened.
     pub trace_hash: u32,
     /// Requests that clients made.
@@ -88,6 +97,7 @@ struct World {
     faults: Faults,
     clients: Runtime,
     history: History,
+    board: Board,
     checks: RaftChecks,
     dice: Dice,
     done: Arc<AtomicBool>,
@@ -108,6 +118,8 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
         seed: plan.seed,
         violation: violation.map(|violation| format!("{}: {}", violation.check, violation.detail)),
         trace_hash: world.trace.hash(),
+        changes: world.board.changes(),
+        farewells: world.faults.farewells(),
         operations: world.history.count() as u64,
         faults: world.faults.count,
         refusals: world.faults.refusals,
@@ -124,23 +136,24 @@ impl World {
     fn new(plan: &Plan, directory: &std::path::Path) -> Result<Self> {
         let trace = Trace::new(plan.verbose, plan.messages);
         let mut dice = Dice::new(plan.seed);
-        // The clients' host comes after the members.
-        let network = Network::new(plan.members + 1, dice.split(), trace.clone());
+        // The clients' host comes after the machines.
+        let count = plan.members + SPARE_MACHINES;
+        let network = Network::new(count + 1, dice.split(), trace.clone());
         let mut machines = Vec::new();
-        for id in 0..plan.members {
-            machines.push(Machine::new(id, plan.members, directory, network.clone(), dice.split()));
+        for id in 0..count {
+            machines.push(Machine::new(id, count, plan.members, directory, network.clone(), dice.split()));
         }
-        for machine in &mut machines {
+        for machine in &mut machines[..plan.members] {
             machine.start().context("cannot start a member")?;
         }
         let clients = Builder::new_current_thread().enable_time().start_paused(true).build()?;
         let nothing = axum::Router::new();
-        network.up(plan.members, Host { runtime: clients.handle().clone(), peer: nothing.clone(), client: nothing });
+        network.up(count, Host { runtime: clients.handle().clone(), peer: nothing.clone(), client: nothing });
         let (history, done) = (History::default(), Arc::new(AtomicBool::new(false)));
         let client = |number| Client {
             number,
-            host: plan.members,
-            members: plan.members,
+            host: count,
+            members: count,
             network: network.clone(),
             history: history.clone(),
             done: done.clone(),
@@ -151,9 +164,21 @@ impl World {
         for (number, prefix) in WATCHED.iter().enumerate() {
             clients.spawn(client(CLIENTS + number).watch(dice.split(), prefix));
         }
-        let faults = Faults::new(plan.members, dice.split(), trace.clone(), directory.display().to_string());
+        let board = Board::default();
+        let operator = Operator {
+            host: count,
+            machines: count,
+            voters_min: plan.members,
+            network: network.clone(),
+            board: board.clone(),
+            done: done.clone(),
+            trace: trace.clone(),
+        };
+        clients.spawn(operator.work(dice.split()));
+        let told = directory.display().to_string();
+        let faults = Faults::new(count, plan.members, board.clone(), dice.split(), trace.clone(), told);
         let checks = RaftChecks::default();
-        Ok(Self { now: 0, network, machines, faults, clients, history, checks, dice, done, trace })
+        Ok(Self { now: 0, network, machines, faults, clients, history, board, checks, dice, done, trace })
     }
 
     /// Lets the cluster live, come to rest, and be judged.
@@ -194,7 +219,7 @@ impl World {
             }
             match self.machines[id].member() {
                 Some(member) => {
-                    if let Err(violation) = self.checks.observe(id, member, self.now) {
+                    if let Err(violation) = self.checks.observe(id, member, self.now, &self.trace) {
                         self.trace.note(self.now * 1_000, format_args!("VIOLATION {violation:?}"));
                         return Ok(Some(violation));
                     }
@@ -210,7 +235,10 @@ impl World {
     /// Whether every member is up and shows the same, every lease is gone, and every watcher has seen everything.
     fn is_at_rest(&self) -> bool {
         let mut reached = None;
-        for machine in &self.machines {
+        if !self.faults.is_settled() {
+            return false;
+        }
+        for machine in self.machines.iter().filter(|machine| !self.faults.is_spare(machine.id)) {
             let Some(member) = machine.member() else { return false };
             let view = member.keyspace().view();
             let here = (view.position().map(|position| position.index), view.current_revision());
@@ -235,6 +263,7 @@ impl World {
             .machines
             .iter()
             .map(|machine| match machine.member() {
+                None if self.faults.is_spare(machine.id) => format!("m{} is free", machine.id),
                 None => format!("m{} is down", machine.id),
                 Some(member) => {
                     let view = member.keyspace().view();

@@ -16,6 +16,18 @@ struct Inner {
     messages_kept: bool,
 }
 
+impl Inner {
+    fn keep(&mut self, line: String) {
+        if self.echo {
+            println!("{line}");
+        }
+        self.lines.push_back(line);
+        if self.lines.len() > LINES_KEPT_MAX {
+            self.lines.pop_front();
+        }
+    }
+}
+
 /// The trace. Clones are the same one.
 #[derive(Debug, Clone, Default)]
 pub struct Trace(Arc<Mutex<Inner>>);
@@ -33,6 +45,12 @@ impl Trace {
         self.add(line, true);
     }
 
+    /// Tells something that may be told in other words the next time.
+    pub fn tell(&self, micros: u64, event: fmt::Arguments<'_>) {
+        let line = format!("{:>9}.{:03} ms {event}", micros / 1_000, micros % 1_000);
+        self.0.lock().keep(line);
+    }
+
     /// Notes a message's arrival.
     pub fn message(&self, micros: u64, from: usize, to: usize, kind: &str, path: &str, digest: u32) {
         let kept = self.0.lock().messages_kept;
@@ -40,19 +58,18 @@ impl Trace {
         self.add(format!("{micros:>12} {from}{kind}{to} {name} {digest:08x}"), kept);
     }
 
+    /// Notes what a member's state is once it has applied up to an index.
+    pub fn state(&self, micros: u64, member: usize, index: u64, hash: u32) {
+        let kept = self.0.lock().messages_kept;
+        self.add(format!("{micros:>12} m{member} has state {hash:08x} at {index}"), kept);
+    }
+
     fn add(&self, line: String, kept: bool) {
         let mut inner = self.0.lock();
         inner.hash = crc32c::crc32c_append(inner.hash, line.as_bytes());
         inner.events += 1;
-        if !kept {
-            return;
-        }
-        if inner.echo {
-            println!("{line}");
-        }
-        inner.lines.push_back(line);
-        if inner.lines.len() > LINES_KEPT_MAX {
-            inner.lines.pop_front();
+        if kept {
+            inner.keep(line);
         }
     }
 

@@ -1,11 +1,15 @@
 //! Raft's invariants (Ongaro and Ousterhout 2014, figure 3), looked at after every step.
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 use xebec_store_core::{Command, KeyRange, ReadView};
-use xebec_store_raft::{LoggedEntry, Member};
+use xebec_store_raft::{LoggedEntry, Member, MemberId};
 
-use crate::{checks::Violation, network::HostId};
+use crate::{checks::Violation, network::HostId, trace::Trace};
 
 /// An entry that some member has applied.
 #[derive(Debug, Clone)]
@@ -16,6 +20,8 @@ pub struct Committed {
     pub digest: u32,
     /// What it says.
     pub commands: Arc<[Command]>,
+    /// Everyone in the membership that it is, if it is one.
+    pub members: Option<BTreeSet<MemberId>>,
     /// When the first member was seen to have applied it, in simulated milliseconds.
     pub seen_millis: u64,
 }
@@ -54,7 +60,7 @@ impl RaftChecks {
     ///
     /// # Errors
     /// The invariant that it breaks.
-    pub fn observe(&mut self, host: HostId, member: &Member, now_millis: u64) -> Result<(), Violation> {
+    pub fn observe(&mut self, host: HostId, member: &Member, now_millis: u64, trace: &Trace) -> Result<(), Violation> {
         let applied = *member.feed().applied().borrow();
         let status = member.status();
         let before = self.progress.get(&host).copied().unwrap_or_default();
@@ -71,7 +77,8 @@ impl RaftChecks {
             self.election_safety(host, term, member)?;
         }
         if now.applied != before.applied {
-            self.state_machine_safety(host, member)?;
+            let (index, hash) = self.state_machine_safety(host, member)?;
+            trace.state(now_millis * 1_000, host, index, hash);
         }
         Ok(())
     }
@@ -107,6 +114,7 @@ impl RaftChecks {
                 term: entry.term,
                 digest: entry.digest,
                 commands: entry.commands.clone(),
+                members: entry.members.clone(),
                 seen_millis: now_millis,
             };
             let known = self.committed.entry(entry.index).or_insert(seen);
@@ -170,7 +178,8 @@ impl RaftChecks {
         Ok(())
     }
 
-    fn state_machine_safety(&mut self, host: HostId, member: &Member) -> Result<(), Violation> {
+    /// Answers with the state's index and hash.
+    fn state_machine_safety(&mut self, host: HostId, member: &Member) -> Result<(u64, u32), Violation> {
         let view = member.keyspace().view();
         let index = view.position().map_or(0, |position| position.index);
         let hash =
@@ -185,7 +194,7 @@ impl RaftChecks {
                 return Err(Violation::new("state machine safety", detail));
             }
         }
-        Ok(())
+        Ok((index, hash))
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the committed log means: the model that all histories are compared with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use xebec_store_core::{Command, Event, MemoryStore, ReadView, Revision, Write, apply};
+use xebec_store_core::{Applied, Command, Event, MemoryStore, ReadView, Response, Revision, Write, apply};
+use xebec_store_raft::MemberId;
 
 use crate::checks::{Violation, raft::Committed};
 
@@ -37,6 +38,7 @@ pub struct Truth {
     pub revocations: Vec<Revocation>,
     /// Revisions that were compacted.
     pub compactions: Vec<i64>,
+    members: BTreeSet<MemberId>,
 }
 
 impl Truth {
@@ -56,8 +58,25 @@ impl Truth {
             for command in entry.commands.iter() {
                 truth.take(command, entry.seen_millis)?;
             }
+            if let Some(members) = &entry.members {
+                truth.follow(*index, members);
+            }
         }
         Ok(truth)
+    }
+
+    /// A membership was committed: what is recorded of those who left goes, and that they left is recorded.
+    fn follow(&mut self, index: u64, members: &BTreeSet<MemberId>) {
+        let gone: Vec<MemberId> = self.members.difference(members).copied().collect();
+        self.members = members.clone();
+        let record =
+            |kind: &str, id: MemberId, value| Write::ClusterRecord { name: format!("{kind}/{id:016x}"), value };
+        let writes = gone.into_iter().flat_map(|id| {
+            let at = bytes::Bytes::copy_from_slice(&index.to_be_bytes());
+            [record("removed", id, Some(at)), record("member", id, None), record("incarnation", id, None)]
+        });
+        let (writes, revision) = (writes.collect(), self.store.current_revision());
+        self.store.commit(&Applied { revision, result: Ok(Response::ClusterRecord), writes, events: Vec::new() });
     }
 
     fn take(&mut self, command: &Command, seen_millis: u64) -> Result<(), Violation> {
