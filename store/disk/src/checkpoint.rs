@@ -48,6 +48,9 @@ impl Keyspace {
         rocksdb::checkpoint::Checkpoint::new(database.db())
             .and_then(|checkpoint| checkpoint.create_checkpoint(dir))
             .map_err(|error| database.error(error))?;
+        if self.options.compacts_inline {
+            database.settle()?;
+        }
         let taken = Arc::new(Database::open_read_only(dir, self.options.block_cache_bytes)?);
         let state = taken
             .read_state(ReadTier::All)?

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
     AsRawPtr, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIteratorWithThreadMode, FlushOptions, IteratorMode,
-    ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    ReadOptions, ReadTier, WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 
 use crate::DiskError;
@@ -118,7 +118,12 @@ impl Database {
                 self.db().compact_range_cf(column, None::<&[u8]>, None::<&[u8]>);
             }
         }
-        Ok(())
+        self.settle()
+    }
+
+    /// Waits until RocksDB's threads are done, the removal of replaced tables included.
+    pub(crate) fn settle(&self) -> Result<(), DiskError> {
+        self.db().wait_for_compact(&WaitForCompactOptions::default()).map_err(|error| self.error(error))
     }
 
     pub(crate) fn read_state(&self, tier: ReadTier) -> Result<Option<State>, DiskError> {
