@@ -1,4 +1,4 @@
-//! The budget of every test run: seeds with all faults, exact replay, and planted bugs that must be found.
+//! The budget of every test run: seeds with all faults, and exact replay.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::process::{Command, Output};
@@ -17,15 +17,18 @@ fn one(seed: u64, steps: u64) -> Outcome {
     serde_json::from_str(last).unwrap()
 }
 
+/// Every message, every answer, every fault and every state of every member are in the hash. Seeds 2, 15, 21 and 23 flip
+/// bits of tables: what RocksDB's threads had made by then must be the same.
 #[test]
 fn a_seed_replays_exactly() {
-    for seed in [7, 12, 15] {
-        let (first, second) = (one(seed, 8_000), one(seed, 8_000));
-        assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
-        assert!(first.operations > 100, "{first:?}");
-        assert_eq!(first.operations, second.operations);
+    for seed in [2, 15, 21, 23] {
+        let seed = seed.to_string();
+        let output = simulator(&["--seeds", "1", "--seed", &seed, "--twice"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
-    assert_ne!(one(1, 4_000).trace_hash, one(2, 4_000).trace_hash);
+    let (one, two) = (one(1, 4_000), one(2, 4_000));
+    assert!(one.operations > 50, "{one:?}");
+    assert_ne!(one.trace_hash, two.trace_hash);
 }
 
 #[test]
@@ -36,26 +39,16 @@ fn a_budget_of_seeds_breaks_no_promise() {
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A leader that had not opened its lease table yet granted a lease as of time 0, and it was revoked at once.
-const GRANTED_EARLY: &str = "a grant without a time";
+/// A member that was let in and removed before the first entry came knew nobody to ask whether it still was a member.
+const NEVER_TOLD: &str = "a removed member that never heard of the others";
 
-/// Seeds that once found something, each named for it.
+/// Seeds that once found something, each named for it. A change of the simulator turns seeds into other runs: what earlier
+/// simulators found has tests beside the code that was wrong.
 #[test]
 fn what_was_found_stays_fixed() {
-    let found =
-        [("a leader with a slow disk lost power, and its keyspace was ahead of its log", 7), (GRANTED_EARLY, 34)];
+    let found = [(NEVER_TOLD, 14)];
     for (what, seed) in found {
         let outcome = one(seed, 20_000);
         assert_eq!(outcome.violation, None, "{what}: seed {seed}\n{}", outcome.tail.join("\n"));
-    }
-}
-
-#[cfg(feature = "planted-bugs")]
-#[test]
-fn every_planted_bug_is_found() {
-    for bug in ["skip-fsync", "acknowledge-before-quorum", "stale-read", "drop-watch-event", "forget-lease"] {
-        let output = simulator(&["--seeds", "60", "--plant", bug]);
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("violated: "), "{bug} was not found in 60 seeds:\n{text}");
     }
 }
