@@ -129,7 +129,8 @@ pub fn xebec(profile: Profile) -> Result<PathBuf> {
     Ok(target_dir().join(folder).join("xebec"))
 }
 
-fn target_dir() -> PathBuf {
+/// Where cargo puts what it makes.
+pub fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 

@@ -1,9 +1,14 @@
 //! Breaks a store made of this checkout, or any other, and checks what its clients saw.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Result, bail};
 use xebec_chaos::run::{Flags, run_until_signalled};
 
-use crate::build::{self, Profile};
+use crate::{
+    build::{self, Profile},
+    mutations,
+};
 
 /// A run; builds the store it is to break unless another one was named.
 pub fn run(mut flags: Flags) -> Result<()> {
@@ -12,4 +17,23 @@ pub fn run(mut flags: Flags) -> Result<()> {
         flags.binary = Some(build::xebec(Profile::Release)?);
     }
     run_until_signalled(flags)
+}
+
+/// The same run of a store with a bug planted in it. The bug is told to the members by their environment, which they have
+/// from a process of its own.
+pub fn run_mutated(bug: &str, flags: &Flags) -> Result<()> {
+    if !flags.endpoints.is_empty() || flags.etcd.is_some() || flags.binary.is_some() {
+        bail!("--mutation runs a store of its own");
+    }
+    let store = mutations::mutable_store()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    let given = std::env::args_os().skip(1);
+    let mut skips_next = false;
+    let kept = given.filter(|argument| {
+        let text = argument.to_string_lossy();
+        let skip = std::mem::replace(&mut skips_next, text == "--mutation") || text.starts_with("--mutation");
+        !skip
+    });
+    command.args(kept).arg("--etcd").arg(store).env(mutations::PLANTED, bug);
+    build::run_visibly(&mut command)
 }

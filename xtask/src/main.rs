@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod chaos;
 mod clusters;
+mod mutations;
 mod sim;
 mod tests;
 mod tidy;
@@ -55,7 +56,22 @@ enum Command {
     /// Format, lints, dependency direction, file sizes, no sleeping tests
     Tidy,
     /// Break a store while clients use it, and check that nothing was lost
-    Chaos(Box<xebec_chaos::run::Flags>),
+    Chaos {
+        /// Plant this bug in the store that is run (`cargo xtask mutations` knows them): the run should fail
+        #[arg(long, value_name = "BUG")]
+        mutation: Option<String>,
+        #[command(flatten)]
+        flags: Box<xebec_chaos::run::Flags>,
+    },
+    /// Plant bugs in the store, and see that simulations and chaos runs find each
+    Mutations {
+        /// Only what takes seconds
+        #[arg(long)]
+        quick: bool,
+        /// Only this bug
+        #[arg(long, value_name = "BUG")]
+        only: Option<String>,
+    },
     /// Measure
     Bench {
         /// What to measure
@@ -118,7 +134,9 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Test { quick } => tests::run(quick),
         Command::Sim { arguments } => sim::run(&arguments),
         Command::Tidy => tidy::run(),
-        Command::Chaos(flags) => chaos::run(*flags),
+        Command::Chaos { mutation: Some(bug), flags } => chaos::run_mutated(&bug, &flags),
+        Command::Chaos { mutation: None, flags } => chaos::run(*flags),
+        Command::Mutations { quick, only } => mutations::run(quick, only.as_deref()),
         Command::Bench { what: Bench::Cluster } => bench::cluster(),
         Command::Bench { what: Bench::Store { against, options } } => bench::store::run(against.as_deref(), &options),
     }

@@ -3,16 +3,24 @@
 use anyhow::Result;
 use xebec_chaos::preflight;
 
-use crate::build::{self, Need, Profile, cargo, run_visibly};
+use crate::{
+    build::{self, Need, Profile, cargo, run_visibly},
+    mutations,
+};
 
 /// Runs the tests of every crate, then the reference cluster with real containers.
 pub fn run(quick: bool) -> Result<()> {
     build::install_missing(Need::Tests)?;
     run_visibly(&mut cargo(&["test", "--workspace", "--quiet"])?)?;
+    // Apart, since nothing else may be built with it; among the whole workspace, so that dependencies are not built again.
+    let planted =
+        ["test", "--workspace", "--quiet", "--features", "xebec-store-sim/planted-bugs", "--test", "planted_bugs"];
+    run_visibly(&mut cargo(&planted)?)?;
     if quick {
         return Ok(());
     }
     preflight::check_kernel()?;
+    mutations::run(true, None)?;
     let binary = build::xebec(Profile::Dev)?;
     let mut command = cargo(&[
         "test",

@@ -63,6 +63,18 @@ pub(crate) struct StateMachine(pub Arc<Machine>);
 impl Machine {
     /// Commits consecutive entries; their outcomes, where `wanted`, come back in order.
     fn commit(&self, entries: &[Entry], wanted: bool) -> Result<Vec<Outcomes>, io::Error> {
+        // What goes with a membership must not come after what follows it in the log: members that take the same entries
+        // in other portions would come to other states.
+        let is_membership = |entry: &Entry| matches!(entry.payload, EntryPayload::Membership(_));
+        let mut outcomes = Vec::new();
+        for part in entries.split_inclusive(is_membership) {
+            outcomes.extend(self.commit_at_once(part, wanted)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Commits entries of which only the last may be a membership.
+    fn commit_at_once(&self, entries: &[Entry], wanted: bool) -> Result<Vec<Outcomes>, io::Error> {
         let Some(last) = entries.last() else {
             return Ok(Vec::new());
         };
@@ -70,7 +82,7 @@ impl Machine {
         let mut applied = apply_all(&*view, entries.iter().flat_map(commands)).map_err(io::Error::other)?;
         let revision = applied.last().map_or(view.current_revision(), |applied| applied.revision);
         drop(view);
-        let membership = self.memberships(entries, revision, &mut applied)?;
+        let membership = self.membership(last, revision, &mut applied)?;
         // Evidence for the next start, see `LogEnd`.
         self.keyspace.note_log_kept(self.log.flushed_index());
         self.keyspace.commit(position(&last.log_id), membership.as_deref(), &applied).map_err(io::Error::other)?;
@@ -85,31 +97,24 @@ impl Machine {
         Ok(entries.iter().map(|entry| Outcomes(results.by_ref().take(commands(entry).count()).collect())).collect())
     }
 
-    /// The last of the memberships among these entries, encoded; what goes with them is added to `applied`, at the end.
-    fn memberships(
+    /// The membership that this entry is, encoded; what goes with it is added to `applied`.
+    fn membership(
         &self,
-        entries: &[Entry],
+        entry: &Entry,
         revision: Revision,
         applied: &mut Vec<Applied>,
     ) -> Result<Option<Vec<u8>>, io::Error> {
-        let mut before = None;
-        for entry in entries {
-            let EntryPayload::Membership(new) = &entry.payload else {
-                continue;
-            };
-            let known = match before.take() {
-                Some(known) => known,
-                None => self.applied_state()?.1,
-            };
-            let new = StoredMembership::new(Some(entry.log_id), new.clone());
-            let writes = roster::departures(&known, &new);
-            if !writes.is_empty() {
-                let result = Ok(Response::ClusterRecord);
-                applied.push(Applied { revision, result, writes, events: Vec::new() });
-            }
-            before = Some(new);
+        let EntryPayload::Membership(new) = &entry.payload else {
+            return Ok(None);
+        };
+        let known = self.applied_state()?.1;
+        let new = StoredMembership::new(Some(entry.log_id), new.clone());
+        let writes = roster::departures(&known, &new);
+        if !writes.is_empty() {
+            let result = Ok(Response::ClusterRecord);
+            applied.push(Applied { revision, result, writes, events: Vec::new() });
         }
-        before.map(|last| wire::encode(&last).map_err(io::Error::other)).transpose()
+        wire::encode(&new).map(Some).map_err(io::Error::other)
     }
 
     /// Lets everyone know who the members are.
