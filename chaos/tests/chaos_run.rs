@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio_util::sync::CancellationToken;
-use xebec_chaos::run::{Flags, run};
+use xebec_chaos::run::{DiskNames, Flags, run};
 
 /// Long enough for a handful of faults.
 const TIME: Duration = Duration::from_secs(45);
@@ -24,6 +24,7 @@ async fn a_store_under_deaths_and_partitions_keeps_its_word() -> Result<()> {
         etcd: None,
         judge: None,
         binary: Some(PathBuf::from(binary)),
+        disk: DiskNames::Strict,
         out: out.path().to_owned(),
     };
     run(flags, CancellationToken::new()).await

@@ -37,6 +37,15 @@ pub enum Loss {
     },
 }
 
+/// When a name is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// When its directory is synced, as POSIX has it.
+    Strict,
+    /// When anything is synced, as journaling file systems do (ext4, XFS).
+    Journal,
+}
+
 /// A disk, mounted until it is dropped.
 #[derive(Debug)]
 pub struct Disk {
@@ -50,11 +59,11 @@ impl Disk {
     ///
     /// # Errors
     /// The folders cannot be made, or the system refuses to mount: without root, FUSE takes `fusermount3`.
-    pub fn mount(mountpoint: &Path, folder: &Path) -> io::Result<Self> {
+    pub fn mount(mountpoint: &Path, folder: &Path, names: Names) -> io::Result<Self> {
         fs::create_dir_all(mountpoint)?;
         fs::create_dir_all(folder)?;
         let tree = Tree::new(0o700, (getuid().as_raw(), getgid().as_raw()));
-        let state = Arc::new(State::new(folder.to_owned(), tree));
+        let state = Arc::new(State::new(folder.to_owned(), names, tree));
         let disk = Self { state, mountpoint: mountpoint.to_owned(), session: Mutex::default() };
         disk.attach()?;
         Ok(disk)

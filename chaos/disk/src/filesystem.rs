@@ -300,7 +300,8 @@ impl Filesystem for Layer {
                 content.lock().expect("nobody panics with a content").fail_to_sync();
                 return Err(Errno::EIO);
             }
-            state.sync(&content, power).map_err(Errno::from)
+            state.sync(&content, power).map_err(Errno::from)?;
+            state.journal().map_err(code)
         };
         sync_later(&self.state, work, reply);
     }
@@ -353,7 +354,9 @@ impl Filesystem for Layer {
             if state.power() != power {
                 return Err(Errno::EIO);
             }
-            tree.sync_names(ino.0).map_err(code)
+            tree.sync_names(ino.0).map_err(code)?;
+            drop(tree);
+            state.journal().map_err(code)
         };
         sync_later(&self.state, work, reply);
     }

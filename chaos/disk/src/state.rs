@@ -13,6 +13,7 @@ use std::{
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use crate::{
+    Names,
     conditions::Present,
     content::Content,
     tree::{Kind, Tree},
@@ -24,6 +25,7 @@ pub(crate) struct State {
     tree: Mutex<Tree>,
     pub(crate) present: Present,
     folder: PathBuf,
+    names: Names,
     /// Counts power losses: what was asked before one is not done after it.
     power: AtomicU64,
     /// Counts files made, for their names.
@@ -31,11 +33,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(folder: PathBuf, tree: Tree) -> Self {
+    pub(crate) fn new(folder: PathBuf, names: Names, tree: Tree) -> Self {
         Self {
             tree: Mutex::new(tree),
             present: Present::default(),
             folder,
+            names,
             power: AtomicU64::new(0),
             made: AtomicU64::new(0),
         }
@@ -73,12 +76,15 @@ impl State {
         content.sync()
     }
 
+    /// Something was synced: a journal has saved every name before it.
+    pub(crate) fn journal(&self) -> Result<(), nix::errno::Errno> {
+        if self.names == Names::Journal { self.tree().sync_all_names() } else { Ok(()) }
+    }
+
     /// Saves everything.
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         let mut tree = self.tree();
-        for directory in tree.directories() {
-            tree.sync_names(directory)?;
-        }
+        tree.sync_all_names()?;
         let power = self.power();
         tree.contents().try_for_each(|(_, content)| self.sync(content, power))
     }

@@ -1,7 +1,7 @@
 //! Names: as they are, and as they would be after a power loss.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -59,13 +59,15 @@ pub(crate) struct Tree {
     next: u64,
     /// Renames from one directory to another that are not saved yet: both ends are saved together.
     renames: Vec<(Entry, Entry)>,
+    /// Directories whose names are not saved.
+    unsaved: BTreeSet<u64>,
 }
 
 impl Tree {
     pub(crate) fn new(mode: u16, owner: (u32, u32)) -> Self {
         let mut root = Inode::new(directory(), mode, owner);
         (root.links, root.synced_links) = (1, 1);
-        Self { inodes: HashMap::from([(ROOT, root)]), next: ROOT + 1, renames: Vec::new() }
+        Self { inodes: HashMap::from([(ROOT, root)]), next: ROOT + 1, renames: Vec::new(), unsaved: BTreeSet::new() }
     }
 
     pub(crate) fn get(&self, number: u64) -> Result<&Inode, Errno> {
@@ -146,6 +148,16 @@ impl Tree {
         Ok(())
     }
 
+    /// Every name is saved, as a journal does with the next thing that is synced.
+    pub(crate) fn sync_all_names(&mut self) -> Result<(), Errno> {
+        for directory in std::mem::take(&mut self.unsaved) {
+            if self.inodes.contains_key(&directory) {
+                self.sync_names(directory)?;
+            }
+        }
+        Ok(())
+    }
+
     /// `fsync` of a directory: its names as they are now will be.
     pub(crate) fn sync_names(&mut self, directory: u64) -> Result<(), Errno> {
         let Kind::Directory { live, synced } = &self.get(directory)?.kind else { return Err(Errno::ENOTDIR) };
@@ -170,6 +182,7 @@ impl Tree {
     /// Everything that is not saved is gone, handles too.
     pub(crate) fn lose_names(&mut self) {
         self.renames.clear();
+        self.unsaved.clear();
         for inode in self.inodes.values_mut() {
             (inode.links, inode.open) = (inode.synced_links, 0);
             if let Kind::Directory { live, synced } = &mut inode.kind {
@@ -192,12 +205,6 @@ impl Tree {
             Kind::File(content) => Some((*number, content)),
             _ => None,
         })
-    }
-
-    /// Every directory.
-    pub(crate) fn directories(&self) -> Vec<u64> {
-        let directories = self.inodes.iter().filter(|(_, inode)| matches!(inode.kind, Kind::Directory { .. }));
-        directories.map(|(number, _)| *number).collect()
     }
 
     /// A handle was closed.
@@ -228,6 +235,7 @@ impl Tree {
     }
 
     fn put(&mut self, directory: u64, name: &OsStr, number: u64) -> Result<(), Errno> {
+        self.unsaved.insert(directory);
         let Kind::Directory { live, .. } = &mut self.get_mut(directory)?.kind else { return Err(Errno::ENOTDIR) };
         live.insert(name.to_owned(), number);
         self.touch(directory);
@@ -236,6 +244,7 @@ impl Tree {
     }
 
     fn take(&mut self, directory: u64, name: &OsStr) -> Result<(), Errno> {
+        self.unsaved.insert(directory);
         let Kind::Directory { live, .. } = &mut self.get_mut(directory)?.kind else { return Err(Errno::ENOTDIR) };
         let number = live.remove(name).ok_or(Errno::ENOENT)?;
         self.touch(directory);
@@ -349,6 +358,16 @@ mod tests {
         shelf.0.sync_names(right).unwrap();
         shelf.0.lose_names();
         assert_eq!((shelf.names(left), shelf.names(right)), (vec![], vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn a_journal_saves_every_name() {
+        let mut shelf = Shelf::new();
+        let below = shelf.directory(ROOT, "d");
+        shelf.file(below, "x");
+        shelf.0.sync_all_names().unwrap();
+        shelf.0.lose_names();
+        assert_eq!((shelf.names(ROOT), shelf.names(below)), (vec!["d".to_owned()], vec!["x".to_owned()]));
     }
 
     #[test]

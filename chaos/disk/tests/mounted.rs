@@ -12,7 +12,7 @@ use nix::{
     fcntl::{FallocateFlags, Flock, FlockArg, fallocate},
     sys::statvfs::statvfs,
 };
-use xebec_chaos_disk::{Conditions, Disk, Loss};
+use xebec_chaos_disk::{Conditions, Disk, Loss, Names};
 
 /// Linux' number for "input/output error".
 const EIO: i32 = 5;
@@ -26,7 +26,8 @@ struct Shelf {
 fn shelf() -> Shelf {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("data");
-    let disk = Disk::mount(&root, &dir.path().join("disk")).expect("needs /dev/fuse, and root or fusermount3");
+    let disk =
+        Disk::mount(&root, &dir.path().join("disk"), Names::Strict).expect("needs /dev/fuse, and root or fusermount3");
     Shelf { disk, root, _dir: dir }
 }
 
@@ -172,8 +173,10 @@ fn a_slow_disk_is_slow_for_those_who_sync() {
 fn nothing_is_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (root, folder) = (dir.path().join("data"), dir.path().join("disk"));
-    let disk = Disk::mount(&root, &folder).unwrap();
+    let disk = Disk::mount(&root, &folder, Names::Journal).unwrap();
     write(&root.join("a"), "x", true);
+    disk.power_loss(Loss::Unsynced).unwrap();
+    assert!(root.join("a").exists(), "a journal saves names with anything that is synced");
     drop(disk);
     assert!(!folder.exists());
     assert_eq!(fs::read_dir(&root).unwrap().count(), 0);

@@ -16,8 +16,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use xebec_chaos_core::history::Header;
+use xebec_chaos_disk::Names;
 
-use super::{Flags, Recorder, breaking::break_things, judge::judge, observer::observe, schedule::schedule};
+use super::{DiskNames, Flags, Recorder, breaking::break_things, judge::judge, observer::observe, schedule::schedule};
 use crate::{
     etcd::Etcd,
     faults::{Fault, Needs, Scene, means_here},
@@ -112,6 +113,10 @@ fn start_store(flags: &Flags, faults: &[&Fault], folder: &Path) -> Result<Option
         (None, None) => Program::Xebec(std::env::current_exe().context("cannot find this program")?),
     };
     let disks = faults.iter().any(|fault| fault.needs == Needs::Disks);
+    let disks = disks.then(|| match flags.disk {
+        DiskNames::Strict => Names::Strict,
+        DiskNames::Journal => Names::Journal,
+    });
     StoreCluster::start(&program, folder, disks).map(Some)
 }
 

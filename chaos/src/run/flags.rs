@@ -10,6 +10,16 @@ use crate::{
     workloads::{self, WORKLOADS, Workload},
 };
 
+/// What a power loss leaves of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DiskNames {
+    /// What was synced in its directory.
+    #[default]
+    Strict,
+    /// What came before anything that was synced.
+    Journal,
+}
+
 /// Flags of `xebec chaos`.
 #[derive(Clone, Debug, Args)]
 pub struct Flags {
@@ -34,6 +44,9 @@ pub struct Flags {
     /// The xebec program to start three members of [default: this one].
     #[arg(long)]
     pub binary: Option<PathBuf>,
+    /// When members' disks save a name: when its directory is synced, or with anything that is synced, as ext4 and XFS do.
+    #[arg(long, value_enum, default_value = "strict")]
+    pub disk: DiskNames,
     /// Judge the history in a run's folder again, and run nothing.
     #[arg(long, value_name = "FOLDER")]
     pub judge: Option<PathBuf>,
@@ -113,6 +126,7 @@ impl Flags {
         };
         add("--faults", self.faults.join(","));
         add("--workload", self.workload.join(","));
+        add("--disk", if self.disk == DiskNames::Journal { "journal".to_owned() } else { String::new() });
         add("--endpoints", self.endpoints.join(","));
         add("--etcd", self.etcd.as_ref().map_or_else(String::new, |path| path.display().to_string()));
         command

@@ -10,5 +10,5 @@ mod recorder;
 mod schedule;
 
 pub use conduct::{run, run_until_signalled};
-pub use flags::Flags;
+pub use flags::{DiskNames, Flags};
 pub use recorder::{Counts, Recorder};

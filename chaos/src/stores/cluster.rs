@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use xebec_chaos_disk::Disk;
+use xebec_chaos_disk::{Disk, Names};
 
 use super::{Claim, Hosts, Member};
 use crate::{
@@ -47,7 +47,7 @@ impl StoreCluster {
     ///
     /// # Errors
     /// A host cannot be made or a member not be started.
-    pub fn start(program: &Program, dir: &Path, disks: bool) -> Result<Self> {
+    pub fn start(program: &Program, dir: &Path, disks: Option<Names>) -> Result<Self> {
         let claim = Claim::take()?;
         let swept = xebec_chaos_disk::sweep().context("cannot look for disks of dead runs")?;
         tracing::debug!(swept, "disks that a killed run left behind");
@@ -79,7 +79,8 @@ impl StoreCluster {
             argv.extend(flags.iter().map(|(flag, value)| format!("{flag}={value}")));
             let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: Vec::new() };
             let slot = Slot::new(&host.dir, "store");
-            let disk = disks.then(|| Disk::mount(&host.dir.join("data"), &host.dir.join("disk"))).transpose();
+            let disk =
+                disks.map(|names| Disk::mount(&host.dir.join("data"), &host.dir.join("disk"), names)).transpose();
             let disk = disk.with_context(|| format!("cannot mount a disk for {}", host.name))?;
             cluster.hosts.members.push(Member { disk, ..Member::new(host, slot, launch) });
         }

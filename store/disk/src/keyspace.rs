@@ -46,6 +46,10 @@ impl Keyspace {
     /// [`DiskError::Locked`], [`DiskError::Format`], [`DiskError::OtherCluster`] as they say.
     pub fn open(dir: &Path, options: Options) -> Result<Keyspace, DiskError> {
         fs::create_dir_all(dir).map_err(DiskError::io(dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            // What is synced in a directory is lost with the directory's own name.
+            sync_dir(parent)?;
+        }
         let marker = match Marker::read(dir)? {
             Some(marker) => marker,
             None => begin(dir)?,

@@ -66,13 +66,33 @@ pub trait Work: Send {
     fn run_queued(&mut self) -> bool;
 }
 
+/// Makes a directory and those above it, durably: a directory whose name was not synced where it lies is lost with all that was
+/// synced in it, however carefully. The name of `dir` itself is synced even if it is there, for whoever made it may have died.
+///
+/// # Errors
+/// A directory cannot be made or synced.
+pub fn make_dirs(dir: &Path) -> io::Result<()> {
+    let holder = |dir: &Path| match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_owned(),
+        None => dir.to_owned(),
+    };
+    let missing: Vec<&Path> =
+        dir.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
+    fs::create_dir_all(dir)?;
+    for made in std::iter::once(dir).chain(missing) {
+        fs::File::open(holder(made))?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// The machine's own files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LocalFiles;
 
 impl Files for LocalFiles {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        make_dirs(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {

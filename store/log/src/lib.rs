@@ -22,5 +22,5 @@ mod writer;
 
 pub use entry::LogEntry;
 pub use error::LogError;
-pub use files::{File, Files, LocalFiles, Lock, Work};
+pub use files::{File, Files, LocalFiles, Lock, Work, make_dirs};
 pub use log::{Log, LogOptions};

@@ -10,6 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use xebec_store_log::make_dirs;
 
 use crate::{error::StartError, types::MemberId, wire};
 
@@ -126,7 +127,7 @@ impl Passport {
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         let beside = dir.join(format!("{FILE_NAME}.new"));
         let write = || {
-            fs::create_dir_all(dir)?;
+            make_dirs(dir)?;
             let mut file = File::create(&beside)?;
             file.write_all(&bytes)?;
             file.sync_all()?;

@@ -10,7 +10,7 @@ use std::{
 use openraft::Membership;
 use xebec_store_core::Revision;
 use xebec_store_disk::{DiskError, Keyspace, Loaded, Loader, Options};
-use xebec_store_log::{Log, LogError, LogOptions};
+use xebec_store_log::{Log, LogError, LogOptions, make_dirs};
 
 use crate::{
     identity::{Identity, Passport, Stage, cluster_id, member_id},
@@ -100,7 +100,7 @@ impl Seed {
             let path = path.to_owned();
             move |source| SeedError::Io { path, source }
         };
-        fs::create_dir_all(&unfinished).map_err(io(&unfinished))?;
+        make_dirs(&unfinished).map_err(io(&unfinished))?;
         let options = Options { cluster_id: identity.cluster, ..Options::default() };
         let keyspace = Keyspace::open(&unfinished.join("keyspace"), options).map_err(SeedError::from)?;
         let mut loader = Loader::new(keyspace);

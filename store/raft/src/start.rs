@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xebec_store_core::ReadView;
 use xebec_store_disk::{Keyspace, Options};
-use xebec_store_log::{Log, LogOptions};
+use xebec_store_log::{Log, LogOptions, make_dirs};
 
 use crate::{
     admission::{Joined, find_cluster},
@@ -314,7 +314,7 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
         let path = path.to_path_buf();
         move |error: std::io::Error| StartError::File { path, reason: error.to_string() }
     };
-    fs::create_dir_all(dir).map_err(file(dir))?;
+    make_dirs(dir).map_err(file(dir))?;
     let snapshots_dir = dir.join("snapshots");
     if snapshots_dir.exists() {
         fs::remove_dir_all(&snapshots_dir).map_err(file(&snapshots_dir))?;
