@@ -10,7 +10,9 @@ use tonic::{
 use xebec_proto::{
     etcdserverpb::{
         CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
+        Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
         PutRequest, RangeRequest, RangeResponse, RequestOp, StatusRequest, StatusResponse, TxnRequest, TxnResponse,
+        cluster_client::ClusterClient,
         compare::{CompareResult, CompareTarget, TargetUnion},
         kv_client::KvClient,
         lease_client::LeaseClient,
@@ -126,6 +128,40 @@ impl Etcd {
     pub async fn compact(&self, revision: u64) -> Result<(), Failure> {
         let request = CompactionRequest { revision: signed(revision), physical: false };
         KvClient::new(self.channel()).compact(request).await.map_err(failure)?;
+        Ok(())
+    }
+
+    /// The members, linearizably.
+    pub async fn members(&self) -> Result<Vec<Member>, Failure> {
+        let request = MemberListRequest { linearizable: true };
+        Ok(ClusterClient::new(self.channel()).member_list(request).await.map_err(failure)?.into_inner().members)
+    }
+
+    /// Announces a member, a voter or a learner; its id.
+    pub async fn member_add(&self, peer_url: &str, is_learner: bool) -> Result<u64, Failure> {
+        let request = MemberAddRequest { peer_ur_ls: vec![peer_url.to_owned()], is_learner };
+        let response = ClusterClient::new(self.channel()).member_add(request).await.map_err(failure)?.into_inner();
+        response.member.map(|member| member.id).ok_or_else(|| Failure::Unknown("no member in the answer".to_owned()))
+    }
+
+    /// Removes a member.
+    pub async fn member_remove(&self, id: u64) -> Result<(), Failure> {
+        let request = MemberRemoveRequest { id };
+        ClusterClient::new(self.channel()).member_remove(request).await.map_err(failure)?;
+        Ok(())
+    }
+
+    /// Lets a learner vote.
+    pub async fn member_promote(&self, id: u64) -> Result<(), Failure> {
+        let request = MemberPromoteRequest { id };
+        ClusterClient::new(self.channel()).member_promote(request).await.map_err(failure)?;
+        Ok(())
+    }
+
+    /// Hands over leadership; to be asked of the leader.
+    pub async fn move_leader(&self, target_id: u64) -> Result<(), Failure> {
+        let request = MoveLeaderRequest { target_id };
+        MaintenanceClient::new(self.channel()).move_leader(request).await.map_err(failure)?;
         Ok(())
     }
 

@@ -25,6 +25,7 @@ async fn a_store_under_deaths_and_partitions_keeps_its_word() -> Result<()> {
         judge: None,
         binary: Some(PathBuf::from(binary)),
         disk: DiskNames::Strict,
+        upgrade_to: None,
         out: out.path().to_owned(),
     };
     run(flags, CancellationToken::new()).await

@@ -88,6 +88,11 @@ impl ClusterSpec {
         (0..MASTERS).map(|i| self.host(Role::Master, i)).collect()
     }
 
+    /// A master's host beyond the masters.
+    pub(crate) fn spare_master(&self) -> Host {
+        self.host(Role::Master, MASTERS)
+    }
+
     /// The worker with a number, counted from 1.
     pub fn worker(&self, number: u8) -> Host {
         self.host(Role::Worker, number - 1)

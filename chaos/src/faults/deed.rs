@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-use super::{DiskTrouble, Flip, PowerLoss, names};
+use super::{Clock, DiskTrouble, Flip, Guest, Handover, Limit, PowerLoss, Replace, Rolling, names};
 use crate::stores::Hosts;
 
 /// Packets from one member to another.
@@ -34,6 +34,20 @@ pub enum Deed {
     Disk(DiskTrouble),
     /// A bit; undone by flipping it back.
     Flip(Flip),
+    /// Packets are dropped by chance, so many in a hundred; undone by letting them through.
+    Lose(Vec<Link>, u32),
+    /// A member; undone by another one on its host.
+    Replace(Replace),
+    /// One member more; undone by its removal.
+    Guest(Guest),
+    /// Leadership; nothing to undo.
+    Handover(Handover),
+    /// Restarts in turn; undone by waiting for the last.
+    Rolling(Rolling),
+    /// A limit; undone by the one before.
+    Limit(Limit),
+    /// A wall clock; undone by the true time.
+    Clock(Clock),
 }
 
 impl Deed {
@@ -49,16 +63,17 @@ impl Deed {
                 each(members, |member| hosts.member(member).kill())
             }
             Self::Pause(members) => each(members, |member| hosts.member(member).signal(Signal::SIGSTOP)),
-            Self::Cut(links) | Self::Flap(links) => {
-                let mut deaf: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-                for link in links {
-                    deaf.entry(link.to).or_default().push(link.from);
-                }
-                deaf.iter().try_for_each(|(member, from)| hosts.member(*member).drop_from(hosts, from))
-            }
+            Self::Cut(links) | Self::Flap(links) => lose(hosts, links, 100),
+            Self::Lose(links, percent) => lose(hosts, links, *percent),
             Self::PowerLoss(loss) => loss.inject(hosts),
             Self::Disk(trouble) => trouble.inject(hosts),
             Self::Flip(flip) => flip.inject(hosts),
+            Self::Replace(replace) => replace.inject(hosts).await,
+            Self::Guest(guest) => guest.inject(hosts).await,
+            Self::Handover(handover) => handover.inject(hosts).await,
+            Self::Rolling(rolling) => rolling.inject(hosts).await,
+            Self::Limit(limit) => limit.inject(hosts),
+            Self::Clock(clock) => clock.inject(hosts),
         }
     }
 
@@ -70,33 +85,56 @@ impl Deed {
         match self {
             Self::Kill(members) => each(members, |member| hosts.member(member).start()),
             Self::Pause(members) => each(members, |member| hosts.member(member).signal(Signal::SIGCONT)),
-            Self::Cut(links) | Self::Flap(links) => {
+            Self::Cut(links) | Self::Flap(links) | Self::Lose(links, _) => {
                 let deaf: std::collections::BTreeSet<usize> = links.iter().map(|link| link.to).collect();
                 deaf.into_iter().try_for_each(|member| hosts.member(member).hear_all())
             }
             Self::PowerLoss(loss) => loss.heal(hosts),
             Self::Disk(trouble) => trouble.heal(hosts),
             Self::Flip(flip) => flip.heal(hosts),
+            Self::Replace(replace) => replace.heal(hosts).await,
+            Self::Guest(guest) => guest.heal(hosts).await,
+            Self::Handover(_) => Ok(()),
+            Self::Rolling(rolling) => rolling.heal(hosts).await,
+            Self::Limit(limit) => limit.heal(hosts),
+            Self::Clock(clock) => clock.heal(hosts),
         }
     }
+}
+
+/// Members do not hear some of the others, or miss some of what they say.
+fn lose(hosts: &Hosts, links: &[Link], percent: u32) -> Result<()> {
+    let mut deaf: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for link in links {
+        deaf.entry(link.to).or_default().push(link.from);
+    }
+    deaf.iter().try_for_each(|(member, from)| hosts.member(*member).drop_from(hosts, from, percent))
 }
 
 fn each(members: &[usize], deed: impl Fn(usize) -> Result<()>) -> Result<()> {
     members.iter().try_for_each(|member| deed(*member))
 }
 
+fn arrows(links: &[Link]) -> String {
+    let links = links.iter().map(|link| format!("m{}\u{21f8}m{}", link.from + 1, link.to + 1));
+    links.collect::<Vec<_>>().join(" ")
+}
+
 impl fmt::Display for Deed {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill(members) | Self::Pause(members) => write!(out, "{}", names(members)),
-            Self::Cut(links) | Self::Flap(links) => {
-                let links: Vec<_> =
-                    links.iter().map(|link| format!("m{}\u{21f8}m{}", link.from + 1, link.to + 1)).collect();
-                write!(out, "{}", links.join(" "))
-            }
+            Self::Cut(links) | Self::Flap(links) => write!(out, "{}", arrows(links)),
+            Self::Lose(links, percent) => write!(out, "{percent} % of {}", arrows(links)),
             Self::PowerLoss(loss) => write!(out, "{loss}"),
             Self::Disk(trouble) => write!(out, "{trouble}"),
             Self::Flip(flip) => write!(out, "{flip}"),
+            Self::Replace(replace) => write!(out, "{replace}"),
+            Self::Guest(guest) => write!(out, "{guest}"),
+            Self::Handover(handover) => write!(out, "{handover}"),
+            Self::Rolling(rolling) => write!(out, "{rolling}"),
+            Self::Limit(limit) => write!(out, "{limit}"),
+            Self::Clock(clock) => write!(out, "{clock}"),
         }
     }
 }

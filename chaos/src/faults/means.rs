@@ -2,7 +2,8 @@
 
 use nix::unistd::geteuid;
 
-use crate::shell;
+use super::{clock, limits};
+use crate::{shell, stores::Program};
 
 /// What a fault needs to be possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,12 @@ pub enum Needs {
     Networks,
     /// Members whose data lie on a [`xebec_chaos_disk::Disk`] each.
     Disks,
+    /// A wall clock of its own for each member.
+    Clocks,
+    /// Memory cgroups.
+    Cgroups,
+    /// Another build to upgrade to.
+    Builds,
 }
 
 impl Needs {
@@ -22,12 +29,17 @@ impl Needs {
             Self::Processes => "needs members that the run started: leave --endpoints away",
             Self::Networks => "needs a network for each member: run as root",
             Self::Disks => "needs a disk of its own for each member: /dev/fuse, and root or the Debian package fuse3",
+            Self::Clocks => {
+                "needs libfaketime (Debian package faketime), and members that read their clock through libc: an etcd does not"
+            }
+            Self::Cgroups => "needs root and cgroups that limit memory",
+            Self::Builds => "needs another build: --upgrade-to",
         }
     }
 }
 
 /// What is there, for members that a run starts on this machine.
-pub fn means_here() -> Vec<Needs> {
+pub fn means_here(program: &Program, has_upgrade: bool) -> Vec<Needs> {
     let root = geteuid().is_root();
     let mut means = vec![Needs::Processes];
     if root {
@@ -36,6 +48,15 @@ pub fn means_here() -> Vec<Needs> {
     let fuse = std::path::Path::new("/dev/fuse").exists();
     if fuse && (root || shell::succeeds("fusermount3", &["--version"])) {
         means.push(Needs::Disks);
+    }
+    if matches!(program, Program::Xebec(_)) && clock::library().is_some() {
+        means.push(Needs::Clocks);
+    }
+    if limits::can_limit_memory() {
+        means.push(Needs::Cgroups);
+    }
+    if has_upgrade {
+        means.push(Needs::Builds);
     }
     means
 }

@@ -1,20 +1,28 @@
 //! Faults: what is broken is decided by pure code from a seed, and done by [`deed`]. A new fault is a file with its plans and a
 //! row in [`FAULTS`].
 
+pub(crate) mod clock;
 mod deed;
 mod disks;
 mod flip;
 mod kill;
+mod limits;
 mod means;
+mod membership;
 mod partition;
 mod pause;
+mod rolling;
 
 use rand::{rngs::StdRng, seq::SliceRandom as _};
 
+pub use clock::Clock;
 pub use deed::{Deed, Link};
 pub use disks::{DiskTrouble, PowerLoss};
 pub use flip::Flip;
+pub use limits::Limit;
 pub use means::{Needs, means_here};
+pub use membership::{Guest, Handover, Replace};
+pub use rolling::Rolling;
 
 /// What a plan knows of the store.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +53,7 @@ pub struct Fault {
 }
 
 /// Every fault there is.
-pub const FAULTS: [Fault; 21] = [
+pub const FAULTS: [Fault; 32] = [
     fault("kill-one", "SIGKILL for a member", Needs::Processes, kill::one),
     fault("kill-leader", "SIGKILL for the leader", Needs::Processes, kill::leader),
     fault("kill-minority", "SIGKILL for as many as may be lost", Needs::Processes, kill::minority),
@@ -59,6 +67,7 @@ pub const FAULTS: [Fault; 21] = [
     fault("bridge", "two members hear each other only through the third", Needs::Networks, partition::bridge),
     fault("one-way", "the leader is heard, but hears nobody", Needs::Networks, partition::one_way),
     fault("flapping", "the leader's links break and heal twice a second", Needs::Networks, partition::flapping),
+    fault("lossy", "a tenth to a half of a member's packets are lost, each way", Needs::Networks, partition::lossy),
     fault("power-loss", "a member dies and its disk forgets what was not synced", Needs::Disks, disks::power_loss),
     fault("power-loss-all", "the same for everybody at once", Needs::Disks, disks::power_loss_all),
     fault("torn-writes", "power loss in the middle of a write, for any number", Needs::Disks, disks::torn_writes),
@@ -67,6 +76,21 @@ pub const FAULTS: [Fault; 21] = [
     fault("disk-full", "no space for a member, or for everybody", Needs::Disks, disks::full),
     fault("disk-failing", "the leader's syncs fail: it must stop", Needs::Disks, disks::failing),
     fault("bit-flip", "a bit of a stopped member's log, keyspace or snapshot", Needs::Processes, flip::one),
+    fault(
+        "member-replace",
+        "a member is removed, and comes back empty as another",
+        Needs::Processes,
+        membership::replace,
+    ),
+    fault("member-replace-leader", "the same for the leader", Needs::Processes, membership::replace_leader),
+    fault("member-guest", "a fourth member: learner, voter, removed", Needs::Processes, membership::guest),
+    fault("handover", "the leader hands over", Needs::Processes, membership::handover),
+    fault("rolling-restart", "one member after the other is stopped and started", Needs::Processes, rolling::restart),
+    fault("rolling-upgrade", "the same, to the build of --upgrade-to, and back", Needs::Builds, rolling::upgrade),
+    fault("limit-files", "the leader may open three more files", Needs::Processes, limits::files),
+    fault("limit-memory", "a member gets no more memory", Needs::Cgroups, limits::memory),
+    fault("clock-jump", "a member's wall clock jumps, by seconds to a day", Needs::Clocks, clock::jump),
+    fault("clock-drift", "a member's wall clock runs up to a fifth too fast or slow", Needs::Clocks, clock::drift),
 ];
 
 const fn fault(name: &'static str, about: &'static str, needs: Needs, plan: fn(Scene, &mut StdRng) -> Deed) -> Fault {

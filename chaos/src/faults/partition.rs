@@ -1,8 +1,11 @@
 //! Broken networks between members; clients reach everybody all the time.
 
-use rand::{rngs::StdRng, seq::SliceRandom as _};
+use rand::{RngExt as _, rngs::StdRng, seq::SliceRandom as _};
 
 use super::{Deed, Link, Scene};
+
+/// Packets in a hundred that a lossy link loses.
+const LOSS_PERCENT: std::ops::Range<u32> = 10..50;
 
 /// A majority and a minority.
 pub(super) fn halves(scene: Scene, rng: &mut StdRng) -> Deed {
@@ -39,6 +42,12 @@ pub(super) fn flapping(scene: Scene, rng: &mut StdRng) -> Deed {
         Deed::Cut(links) => Deed::Flap(links),
         other => other,
     }
+}
+
+/// A member's links, both ways.
+pub(super) fn lossy(scene: Scene, rng: &mut StdRng) -> Deed {
+    let member = rng.random_range(0..scene.members);
+    Deed::Lose(both_ways(&[member], &others(scene, member)), rng.random_range(LOSS_PERCENT))
 }
 
 fn others(scene: Scene, member: usize) -> Vec<usize> {

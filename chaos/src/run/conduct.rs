@@ -21,8 +21,8 @@ use xebec_chaos_disk::Names;
 use super::{DiskNames, Flags, Recorder, breaking::break_things, judge::judge, observer::observe, schedule::schedule};
 use crate::{
     etcd::Etcd,
-    faults::{Fault, Needs, Scene, means_here},
-    stores::{Hosts, Program, StoreCluster},
+    faults::{Fault, Needs, Scene, clock, means_here},
+    stores::{Hosts, Making, Program, StoreCluster},
     workloads::{Client, Workload},
 };
 
@@ -45,8 +45,13 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<()> {
     }
     let seed = flags.seed.unwrap_or_else(|| rand::rng().random_range(1..1_000_000_000));
     let folder = new_folder(&flags.out, seed)?;
-    let faults = if flags.endpoints.is_empty() { flags.chosen_faults(&means_here())? } else { Vec::new() };
-    let mut cluster = start_store(&flags, &faults, &folder)?;
+    let program = program(&flags)?;
+    let faults = match &program {
+        Some(program) => flags.chosen_faults(&means_here(program, flags.upgrade_to.is_some()))?,
+        None => Vec::new(),
+    };
+    let start = |program| StoreCluster::start(program, &folder, &making(&flags, &faults));
+    let mut cluster = program.as_ref().map(start).transpose()?;
     let hosts = cluster.as_ref().map(StoreCluster::hosts);
     let outcome = conduct(&flags, seed, &folder, (hosts, &faults), &stop).await;
     let removed = cluster.as_mut().map_or(Ok(()), StoreCluster::remove);
@@ -103,21 +108,30 @@ fn new_folder(out: &Path, seed: u64) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn start_store(flags: &Flags, faults: &[&Fault], folder: &Path) -> Result<Option<StoreCluster>> {
+/// What the members run, if the run starts them.
+fn program(flags: &Flags) -> Result<Option<Program>> {
     if !flags.endpoints.is_empty() {
         return Ok(None);
     }
-    let program = match (&flags.etcd, &flags.binary) {
+    Ok(Some(match (&flags.etcd, &flags.binary) {
         (Some(etcd), _) => Program::Etcd(etcd.clone()),
         (None, Some(binary)) => Program::Xebec(binary.clone()),
         (None, None) => Program::Xebec(std::env::current_exe().context("cannot find this program")?),
-    };
-    let disks = faults.iter().any(|fault| fault.needs == Needs::Disks);
-    let disks = disks.then(|| match flags.disk {
+    }))
+}
+
+/// What members need so that these faults are possible.
+fn making(flags: &Flags, faults: &[&Fault]) -> Making {
+    let needed = |needs| faults.iter().any(|fault| fault.needs == needs);
+    let names = match flags.disk {
         DiskNames::Strict => Names::Strict,
         DiskNames::Journal => Names::Journal,
-    });
-    StoreCluster::start(&program, folder, disks).map(Some)
+    };
+    Making {
+        disks: needed(Needs::Disks).then_some(names),
+        clocks: clock::library().filter(|_| needed(Needs::Clocks)),
+        upgrade_to: flags.upgrade_to.clone(),
+    }
 }
 
 async fn conduct(

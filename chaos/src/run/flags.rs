@@ -44,6 +44,9 @@ pub struct Flags {
     /// The xebec program to start three members of [default: this one].
     #[arg(long)]
     pub binary: Option<PathBuf>,
+    /// Another build of the program, for rolling upgrades, and back.
+    #[arg(long, value_name = "BINARY")]
+    pub upgrade_to: Option<PathBuf>,
     /// When members' disks save a name: when its directory is synced, or with anything that is synced, as ext4 and XFS do.
     #[arg(long, value_enum, default_value = "strict")]
     pub disk: DiskNames,
@@ -126,6 +129,7 @@ impl Flags {
         };
         add("--faults", self.faults.join(","));
         add("--workload", self.workload.join(","));
+        add("--upgrade-to", self.upgrade_to.as_ref().map_or_else(String::new, |path| path.display().to_string()));
         add("--disk", if self.disk == DiskNames::Journal { "journal".to_owned() } else { String::new() });
         add("--endpoints", self.endpoints.join(","));
         add("--etcd", self.etcd.as_ref().map_or_else(String::new, |path| path.display().to_string()));
@@ -162,6 +166,9 @@ mod tests {
         Line::parse_from([&["x"], arguments].concat()).flags
     }
 
+    const ALL: [Needs; 6] =
+        [Needs::Processes, Needs::Networks, Needs::Disks, Needs::Clocks, Needs::Cgroups, Needs::Builds];
+
     #[test]
     fn lengths_of_time_have_units() {
         let seconds = |text| flags(&["--time", text]).time.as_secs();
@@ -172,7 +179,7 @@ mod tests {
     #[test]
     fn faults_are_chosen_by_name_or_family() {
         let names = |arguments: &[&str], rich| {
-            let means = if rich { &[Needs::Processes, Needs::Networks, Needs::Disks][..] } else { &[Needs::Processes] };
+            let means = if rich { &ALL[..] } else { &ALL[..1] };
             let chosen = flags(arguments).chosen_faults(means)?;
             anyhow::Ok(chosen.iter().map(|fault| fault.name).collect::<Vec<_>>())
         };

@@ -1,5 +1,11 @@
 //! One member: a process on a host of its own.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use xebec_chaos_disk::{Disk, Loss};
@@ -7,6 +13,7 @@ use xebec_chaos_disk::{Disk, Loss};
 use super::Hosts;
 use crate::{
     cluster::Host,
+    etcd::Etcd,
     process::{Launch, Slot},
     shell::run_with_input,
 };
@@ -19,7 +26,7 @@ const TABLE: &str = "xebec_chaos";
 pub struct Member {
     pub(crate) host: Host,
     pub(crate) slot: Slot,
-    pub(crate) launch: Launch,
+    launch: Mutex<Launch>,
     /// What its data lie on, if the run made it.
     pub(crate) disk: Option<Disk>,
 }
@@ -27,7 +34,7 @@ pub struct Member {
 impl Member {
     /// A member on the machine's own disk, not started yet.
     pub(crate) fn new(host: Host, slot: Slot, launch: Launch) -> Self {
-        Self { host, slot, launch, disk: None }
+        Self { host, slot, launch: Mutex::new(launch), disk: None }
     }
 
     /// Its name.
@@ -40,8 +47,13 @@ impl Member {
         format!("http://{}:{}", self.host.address, self.host.ports[1])
     }
 
+    /// Where the other members reach it.
+    pub fn peer_url(&self) -> String {
+        format!("http://{}:{}", self.host.address, self.host.ports[2])
+    }
+
     /// Its log file.
-    pub fn log(&self) -> &std::path::Path {
+    pub fn log(&self) -> &Path {
         self.slot.log()
     }
 
@@ -50,7 +62,74 @@ impl Member {
     /// # Errors
     /// It cannot be started.
     pub fn start(&self) -> Result<()> {
-        self.slot.start(&self.launch).map(drop)
+        let launch = self.launch.lock().expect("nobody panics with it").clone();
+        self.slot.start(&launch).map(drop)
+    }
+
+    /// Ends it as an operator would.
+    ///
+    /// # Errors
+    /// It does not go.
+    pub fn stop(&self) -> Result<()> {
+        self.slot.stop()
+    }
+
+    /// Its process, if it runs.
+    pub fn pid(&self) -> Option<i32> {
+        self.slot.pid()
+    }
+
+    /// A client of it.
+    ///
+    /// # Errors
+    /// Its URL is none.
+    pub fn client(&self) -> Result<Etcd> {
+        Etcd::new(&self.client_url()).context("its URL is none")
+    }
+
+    /// The program that it runs.
+    pub fn program(&self) -> PathBuf {
+        self.launch.lock().expect("nobody panics with it").argv[0].clone().into()
+    }
+
+    /// From the next start on, it runs this program.
+    pub fn runs(&self, program: &Path) {
+        self.launch.lock().expect("nobody panics with it").argv[0] = program.display().to_string();
+    }
+
+    /// At the next start, it joins a cluster that there is already: of these members, itself included.
+    pub fn joins(&self, initial_cluster: &str) {
+        let mut launch = self.launch.lock().expect("nobody panics with it");
+        launch
+            .argv
+            .retain(|word| !word.starts_with("--initial-cluster=") && !word.starts_with("--initial-cluster-state="));
+        launch.argv.push(format!("--initial-cluster={initial_cluster}"));
+        launch.argv.push("--initial-cluster-state=existing".to_owned());
+    }
+
+    /// Its data are gone, as on a new host.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub fn wipe(&self) -> Result<()> {
+        let data = self.data();
+        if !data.exists() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&data)? {
+            let path = entry?.path();
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        if let Some(disk) = &self.disk {
+            disk.sync().context("cannot save the empty disk")?;
+        }
+        Ok(())
+    }
+
+    /// What its wall clock is set by, if the run made it so.
+    pub fn clock(&self) -> PathBuf {
+        self.host.dir.join("clock")
     }
 
     /// Sends it a signal.
@@ -75,7 +154,7 @@ impl Member {
     }
 
     /// Where its data lie.
-    pub fn data(&self) -> std::path::PathBuf {
+    pub fn data(&self) -> PathBuf {
         self.host.dir.join("data")
     }
 
@@ -96,16 +175,25 @@ impl Member {
         self.disk()?.power_loss(loss).with_context(|| format!("power loss of {}", self.name()))
     }
 
-    /// Drops what comes from some of the others.
+    /// Drops what comes from some of the others: all of it, or so many packets in a hundred.
     ///
     /// # Errors
     /// The packet filter refuses.
-    pub fn drop_from(&self, hosts: &Hosts, members: &[usize]) -> Result<()> {
+    pub fn drop_from(&self, hosts: &Hosts, members: &[usize], percent: u32) -> Result<()> {
         let addresses: Vec<String> =
             members.iter().map(|member| hosts.member(*member).host.address.to_string()).collect();
+        let chance = if percent < 100 { format!("numgen random mod 100 < {percent} ") } else { String::new() };
         let rules = format!(
-            "add table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n chain input {{\n  type filter hook input priority 0\n  \
-             ip saddr {{ {} }} drop\n }}\n}}\n",
+            "add table inet {TABLE}
+delete table inet {TABLE}
+table inet {TABLE} {{
+ chain input {{
+  type filter hook input priority 0
+  \
+             ip saddr {{ {} }} {chance}drop
+ }}
+}}
+",
             addresses.join(", ")
         );
         self.nft(&rules)

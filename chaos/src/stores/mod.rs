@@ -6,6 +6,6 @@ mod hosts;
 mod member;
 
 use claim::Claim;
-pub use cluster::{Program, StoreCluster};
+pub use cluster::{Making, Program, StoreCluster};
 pub use hosts::Hosts;
 pub use member::Member;
