@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod cluster;
+mod delay;
 pub mod etcd;
 pub mod faults;
 pub mod images;

@@ -1,4 +1,4 @@
-//! A short run from end to end: three members on hosts of their own, deaths and partitions, every workload, all checks.
+//! A short run from end to end: three members on hosts of their own, one fault of each family, every workload, all checks.
 
 use std::{env, path::PathBuf, time::Duration};
 
@@ -6,19 +6,22 @@ use anyhow::{Context as _, Result};
 use tokio_util::sync::CancellationToken;
 use xebec_chaos::run::{DiskNames, Flags, run};
 
-/// Long enough for a handful of faults.
-const TIME: Duration = Duration::from_secs(45);
+/// Long enough for each of the faults.
+const TIME: Duration = Duration::from_secs(60);
+/// Power loss of everybody stands for a regression too: it once brought back three empty members, whose directories' own names had
+/// not been synced.
+const FAULTS: [&str; 5] = ["power-loss-all", "leader-alone", "kill-leader", "member-replace", "torn-writes"];
 /// Any, but always the same.
 const SEED: u64 = 20_261_121;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_under_deaths_and_partitions_keeps_its_word() -> Result<()> {
+async fn a_store_keeps_its_word_whatever_breaks() -> Result<()> {
     let binary = env::var_os("XEBEC_BINARY").context("XEBEC_BINARY is not set: run `cargo xtask test`")?;
     let out = tempfile::tempdir()?;
     let flags = Flags {
         time: TIME,
         seed: Some(SEED),
-        faults: Vec::new(),
+        faults: FAULTS.map(str::to_owned).to_vec(),
         workload: Vec::new(),
         endpoints: Vec::new(),
         etcd: None,

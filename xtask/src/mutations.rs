@@ -47,12 +47,7 @@ const MUTATIONS: [Mutation; 9] = [
     Mutation {
         bug: "skip-fsync",
         about: "reports entries as flushed without an fsync",
-        chaos: Chaos::Finds {
-            workloads: "register,set,append",
-            faults: "power-loss-all",
-            seconds: 40,
-            is_quick: true,
-        },
+        chaos: Chaos::Finds { workloads: "register,set,append", faults: "power-loss-all", seconds: 40, is_quick: true },
         is_simulated: true,
     },
     Mutation {

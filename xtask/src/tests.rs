@@ -8,7 +8,7 @@ use crate::{
     mutations,
 };
 
-/// Runs the tests of every crate, then the reference cluster with real containers.
+/// Runs the tests of every crate, then the reference cluster with real containers, the chaos runs' disks and a short chaos run.
 pub fn run(quick: bool) -> Result<()> {
     build::install_missing(Need::Tests)?;
     run_visibly(&mut cargo(&["test", "--workspace", "--quiet"])?)?;
@@ -29,6 +29,10 @@ pub fn run(quick: bool) -> Result<()> {
         "xebec-chaos/real-hosts",
         "--test",
         "reference_cluster",
+        "--test",
+        "chaos_run",
+        "--test",
+        "mounted",
         "--",
         "--nocapture",
         "--test-threads=1",

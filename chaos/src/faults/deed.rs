@@ -1,6 +1,6 @@
 //! What a fault does, and how it is undone.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -36,6 +36,8 @@ pub enum Deed {
     Flip(Flip),
     /// Packets are dropped by chance, so many in a hundred; undone by letting them through.
     Lose(Vec<Link>, u32),
+    /// Packets arrive late, by so much in the mean; undone by letting them through.
+    Slow(Vec<Link>, Duration),
     /// A member; undone by another one on its host.
     Replace(Replace),
     /// One member more; undone by its removal.
@@ -65,6 +67,10 @@ impl Deed {
             Self::Pause(members) => each(members, |member| hosts.member(member).signal(Signal::SIGSTOP)),
             Self::Cut(links) | Self::Flap(links) => lose(hosts, links, 100),
             Self::Lose(links, percent) => lose(hosts, links, *percent),
+            Self::Slow(links, mean) => {
+                let mut late = by_hearer(links).into_iter();
+                late.try_for_each(|(member, from)| hosts.member(member).hear_late(hosts, &from, *mean))
+            }
             Self::PowerLoss(loss) => loss.inject(hosts),
             Self::Disk(trouble) => trouble.inject(hosts),
             Self::Flip(flip) => flip.inject(hosts),
@@ -89,6 +95,10 @@ impl Deed {
                 let deaf: std::collections::BTreeSet<usize> = links.iter().map(|link| link.to).collect();
                 deaf.into_iter().try_for_each(|member| hosts.member(member).hear_all())
             }
+            Self::Slow(links, _) => {
+                by_hearer(links).into_keys().for_each(|member| hosts.member(member).hear_in_time());
+                Ok(())
+            }
             Self::PowerLoss(loss) => loss.heal(hosts),
             Self::Disk(trouble) => trouble.heal(hosts),
             Self::Flip(flip) => flip.heal(hosts),
@@ -104,11 +114,15 @@ impl Deed {
 
 /// Members do not hear some of the others, or miss some of what they say.
 fn lose(hosts: &Hosts, links: &[Link], percent: u32) -> Result<()> {
-    let mut deaf: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    by_hearer(links).iter().try_for_each(|(member, from)| hosts.member(*member).drop_from(hosts, from, percent))
+}
+
+fn by_hearer(links: &[Link]) -> BTreeMap<usize, Vec<usize>> {
+    let mut hearers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for link in links {
-        deaf.entry(link.to).or_default().push(link.from);
+        hearers.entry(link.to).or_default().push(link.from);
     }
-    deaf.iter().try_for_each(|(member, from)| hosts.member(*member).drop_from(hosts, from, percent))
+    hearers
 }
 
 fn each(members: &[usize], deed: impl Fn(usize) -> Result<()>) -> Result<()> {
@@ -125,6 +139,7 @@ impl fmt::Display for Deed {
         match self {
             Self::Kill(members) | Self::Pause(members) => write!(out, "{}", names(members)),
             Self::Cut(links) | Self::Flap(links) => write!(out, "{}", arrows(links)),
+            Self::Slow(links, mean) => write!(out, "{} ms on {}", mean.as_millis(), arrows(links)),
             Self::Lose(links, percent) => write!(out, "{percent} % of {}", arrows(links)),
             Self::PowerLoss(loss) => write!(out, "{loss}"),
             Self::Disk(trouble) => write!(out, "{trouble}"),

@@ -3,7 +3,7 @@
 use nix::unistd::geteuid;
 
 use super::{clock, limits};
-use crate::{shell, stores::Program};
+use crate::{delay, shell, stores::Program};
 
 /// What a fault needs to be possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Needs {
     Disks,
     /// A wall clock of its own for each member.
     Clocks,
+    /// Networks of their own, and a kernel that queues packets for us.
+    Queues,
     /// Memory cgroups.
     Cgroups,
     /// Another build to upgrade to.
@@ -32,6 +34,7 @@ impl Needs {
             Self::Clocks => {
                 "needs libfaketime (Debian package faketime), and members that read their clock through libc: an etcd does not"
             }
+            Self::Queues => "needs root, iptables, and a kernel with nfnetlink_queue",
             Self::Cgroups => "needs root and cgroups that limit memory",
             Self::Builds => "needs another build: --upgrade-to",
         }
@@ -51,6 +54,9 @@ pub fn means_here(program: &Program, has_upgrade: bool) -> Vec<Needs> {
     }
     if matches!(program, Program::Xebec(_)) && clock::library().is_some() {
         means.push(Needs::Clocks);
+    }
+    if root && delay::is_possible() {
+        means.push(Needs::Queues);
     }
     if limits::can_limit_memory() {
         means.push(Needs::Cgroups);

@@ -53,7 +53,7 @@ pub struct Fault {
 }
 
 /// Every fault there is.
-pub const FAULTS: [Fault; 32] = [
+pub const FAULTS: [Fault; 33] = [
     fault("kill-one", "SIGKILL for a member", Needs::Processes, kill::one),
     fault("kill-leader", "SIGKILL for the leader", Needs::Processes, kill::leader),
     fault("kill-minority", "SIGKILL for as many as may be lost", Needs::Processes, kill::minority),
@@ -68,6 +68,7 @@ pub const FAULTS: [Fault; 32] = [
     fault("one-way", "the leader is heard, but hears nobody", Needs::Networks, partition::one_way),
     fault("flapping", "the leader's links break and heal twice a second", Needs::Networks, partition::flapping),
     fault("lossy", "a tenth to a half of a member's packets are lost, each way", Needs::Networks, partition::lossy),
+    fault("slow", "a member's packets arrive 10 to 200 ms late, each way", Needs::Queues, partition::slow),
     fault("power-loss", "a member dies and its disk forgets what was not synced", Needs::Disks, disks::power_loss),
     fault("power-loss-all", "the same for everybody at once", Needs::Disks, disks::power_loss_all),
     fault("torn-writes", "power loss in the middle of a write, for any number", Needs::Disks, disks::torn_writes),

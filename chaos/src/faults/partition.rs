@@ -1,11 +1,16 @@
 //! Broken networks between members; clients reach everybody all the time.
 
+use std::time::Duration;
+
 use rand::{RngExt as _, rngs::StdRng, seq::SliceRandom as _};
 
 use super::{Deed, Link, Scene};
 
 /// Packets in a hundred that a lossy link loses.
 const LOSS_PERCENT: std::ops::Range<u32> = 10..50;
+
+/// Milliseconds by which a slow link delays a packet, in the mean.
+const SLOW_MILLIS: std::ops::Range<u64> = 10..200;
 
 /// A majority and a minority.
 pub(super) fn halves(scene: Scene, rng: &mut StdRng) -> Deed {
@@ -48,6 +53,13 @@ pub(super) fn flapping(scene: Scene, rng: &mut StdRng) -> Deed {
 pub(super) fn lossy(scene: Scene, rng: &mut StdRng) -> Deed {
     let member = rng.random_range(0..scene.members);
     Deed::Lose(both_ways(&[member], &others(scene, member)), rng.random_range(LOSS_PERCENT))
+}
+
+/// A member's links, both ways.
+pub(super) fn slow(scene: Scene, rng: &mut StdRng) -> Deed {
+    let member = rng.random_range(0..scene.members);
+    let mean = Duration::from_millis(rng.random_range(SLOW_MILLIS));
+    Deed::Slow(both_ways(&[member], &others(scene, member)), mean)
 }
 
 fn others(scene: Scene, member: usize) -> Vec<usize> {

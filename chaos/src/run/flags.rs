@@ -166,8 +166,8 @@ mod tests {
         Line::parse_from([&["x"], arguments].concat()).flags
     }
 
-    const ALL: [Needs; 6] =
-        [Needs::Processes, Needs::Networks, Needs::Disks, Needs::Clocks, Needs::Cgroups, Needs::Builds];
+    const ALL: [Needs; 7] =
+        [Needs::Processes, Needs::Networks, Needs::Disks, Needs::Clocks, Needs::Queues, Needs::Cgroups, Needs::Builds];
 
     #[test]
     fn lengths_of_time_have_units() {

@@ -57,9 +57,12 @@ mod tests {
     use super::*;
     use crate::faults::FAULTS;
 
+    /// Time for every fault.
+    const LONG: Duration = Duration::from_secs(900);
+
     fn names(seed: u64) -> Vec<(&'static str, Duration)> {
         let faults: Vec<_> = FAULTS.iter().collect();
-        schedule(&faults, Duration::from_secs(300), seed).iter().map(|turn| (turn.fault.name, turn.begin)).collect()
+        schedule(&faults, LONG, seed).iter().map(|turn| (turn.fault.name, turn.begin)).collect()
     }
 
     #[test]
@@ -73,6 +76,6 @@ mod tests {
         let turns = names(5);
         assert!(FAULTS.iter().all(|fault| turns.iter().any(|(name, _)| *name == fault.name)));
         assert!(turns.windows(2).all(|pair| pair[0].1 + Duration::from_secs(5) <= pair[1].1));
-        assert!(schedule(&[], Duration::from_secs(300), 1).is_empty());
+        assert!(schedule(&[], LONG, 1).is_empty());
     }
 }

@@ -135,9 +135,13 @@ impl StoreCluster {
         };
         let spare = self.hosts.spare.take();
         for member in self.hosts.members.drain(..).chain(spare) {
+            member.hear_in_time();
             keep(member.kill());
             if let Some(disk) = &member.disk {
                 keep(disk.remove().with_context(|| format!("cannot remove the disk of {}", member.name())));
+            }
+            if member.clock().exists() {
+                keep(fs::remove_file(member.clock()).context("cannot remove a clock"));
             }
             let data = member.data();
             if data.exists() {

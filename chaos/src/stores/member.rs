@@ -13,6 +13,7 @@ use xebec_chaos_disk::{Disk, Loss};
 use super::Hosts;
 use crate::{
     cluster::Host,
+    delay::Delay,
     etcd::Etcd,
     process::{Launch, Slot},
     shell::run_with_input,
@@ -29,12 +30,14 @@ pub struct Member {
     launch: Mutex<Launch>,
     /// What its data lie on, if the run made it.
     pub(crate) disk: Option<Disk>,
+    /// Lateness of what it hears.
+    late: Mutex<Option<Delay>>,
 }
 
 impl Member {
     /// A member on the machine's own disk, not started yet.
     pub(crate) fn new(host: Host, slot: Slot, launch: Launch) -> Self {
-        Self { host, slot, launch: Mutex::new(launch), disk: None }
+        Self { host, slot, launch: Mutex::new(launch), disk: None, late: Mutex::default() }
     }
 
     /// Its name.
@@ -197,6 +200,23 @@ table inet {TABLE} {{
             addresses.join(", ")
         );
         self.nft(&rules)
+    }
+
+    /// Hears some of the others late.
+    ///
+    /// # Errors
+    /// The packet filter refuses.
+    pub fn hear_late(&self, hosts: &Hosts, members: &[usize], mean: std::time::Duration) -> Result<()> {
+        let namespace = self.host.network_namespace.as_deref().context("members share one network: nothing to slow")?;
+        let from = members.iter().map(|member| hosts.member(*member).host.address).collect();
+        let delay = Delay::start(namespace, from, mean)?;
+        *self.late.lock().expect("nobody panics with it") = Some(delay);
+        Ok(())
+    }
+
+    /// Hears everybody in time again.
+    pub fn hear_in_time(&self) {
+        drop(self.late.lock().expect("nobody panics with it").take());
     }
 
     /// Lets everything through again.
