@@ -1,12 +1,13 @@
 //! A small etcd v3 client that tells apart "it did not happen" and "nobody knows".
 
-use std::{error::Error as _, io, time::Duration};
+use std::{error::Error as _, io, path::Path, time::Duration};
 
 use bytes::Bytes;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
 };
+use xebec_pki::{ClientTls, TlsConnector, client_config};
 use xebec_proto::{
     etcdserverpb::{
         CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
@@ -48,6 +49,21 @@ impl Etcd {
     pub fn new(url: &str) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(CONNECT_TIMEOUT);
         Ok(Self { channel: endpoint.connect_lazy() })
+    }
+
+    /// As [`Etcd::new`], over TLS with the certificates of a master's directory.
+    ///
+    /// # Errors
+    /// `url` is no URL, or a certificate file is missing or malformed.
+    pub fn with_tls(url: &str, cert_dir: &Path) -> anyhow::Result<Self> {
+        let tls = client_config(&ClientTls {
+            ca: cert_dir.join("etcd/ca.crt"),
+            cert: Some(cert_dir.join("apiserver-etcd-client.crt")),
+            key: Some(cert_dir.join("apiserver-etcd-client.key")),
+            alpn: vec![b"h2".to_vec()],
+        })?;
+        let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(CONNECT_TIMEOUT);
+        Ok(Self { channel: endpoint.connect_with_connector_lazy(TlsConnector::new(tls)) })
     }
 
     /// The connection itself.

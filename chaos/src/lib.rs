@@ -9,6 +9,7 @@ pub mod faults;
 pub mod images;
 pub mod kubectl;
 pub mod measure;
+pub mod plane;
 pub mod preflight;
 pub mod process;
 pub mod progress;

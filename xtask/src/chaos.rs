@@ -12,7 +12,11 @@ use crate::{
 
 /// A run; builds the store it is to break unless another one was named.
 pub fn run(mut flags: Flags) -> Result<()> {
-    let own = flags.endpoints.is_empty() && flags.etcd.is_none() && flags.binary.is_none() && !flags.runs_nothing();
+    let own = flags.endpoints.is_empty()
+        && flags.etcd.is_none()
+        && flags.kubeconfig.is_none()
+        && flags.binary.is_none()
+        && !flags.runs_nothing();
     if own {
         flags.binary = Some(build::xebec(Profile::Release)?);
     }

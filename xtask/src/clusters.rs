@@ -23,6 +23,7 @@ fn reference() -> ClusterSpec {
         binary: PathBuf::new(),
         placement: Placement::Namespaces { subnet: 0 },
         workers: 2,
+        hollow: None,
     }
 }
 
@@ -33,7 +34,8 @@ fn hollow(nodes: u8) -> ClusterSpec {
         dir: home.join(".local/state/xebec/hollow"),
         binary: PathBuf::new(),
         placement: Placement::Loopback { base_port: LOOPBACK_BASE_PORT },
-        workers: nodes,
+        workers: 1,
+        hollow: Some(nodes),
     }
 }
 

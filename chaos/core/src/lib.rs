@@ -6,6 +6,7 @@ pub mod checks;
 pub mod cycles;
 pub mod history;
 pub mod linear;
+pub mod live;
 pub mod report;
 pub mod verdict;
 

@@ -37,6 +37,9 @@ pub fn down(cluster: &Cluster) -> Result<()> {
 /// A process does not go.
 pub fn kill_worker_host(cluster: &Cluster, host: &Host) -> Result<()> {
     cluster.component(host).kill()?;
+    if !cluster.spec.has_containers() {
+        return Ok(());
+    }
     cluster.runtime(host).kill()?;
     remove_containers(cluster, host)
 }
@@ -79,7 +82,7 @@ pub(super) fn remove_worker(cluster: &Cluster, host: &Host) -> Result<()> {
 
 fn stop_worker(cluster: &Cluster, host: &Host) -> Result<()> {
     cluster.component(host).stop()?;
-    if cluster.spec.has_hosts() {
+    if cluster.spec.has_containers() {
         remove_containers(cluster, host)?;
     }
     Ok(())

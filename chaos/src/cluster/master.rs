@@ -22,6 +22,11 @@ impl Cluster {
     }
 
     pub(super) fn start_master(&self, host: &Host) -> Result<bool> {
+        self.component(host).start(&self.master_launch(host))
+    }
+
+    /// How a master is started.
+    pub(crate) fn master_launch(&self, host: &Host) -> Launch {
         let members: Vec<_> =
             self.spec.masters().iter().map(|m| format!("{}={}", m.name, m.store_peer_url())).collect();
         let text = |s: &str| s.to_owned();
@@ -44,7 +49,6 @@ impl Cluster {
             argv.push(format!("--scheduler-health-address={}:{}", host.address, host.ports[0] + 3));
             argv.push(format!("--controllers-health-address={}:{}", host.address, host.ports[0] + 4));
         }
-        let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: vec![] };
-        self.component(host).start(&launch)
+        Launch { argv, network_namespace: host.network_namespace.clone(), env: vec![] }
     }
 }

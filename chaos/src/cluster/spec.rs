@@ -24,7 +24,7 @@ pub enum Placement {
         /// The third address byte.
         subnet: u8,
     },
-    /// All on the loopback address with ports of their own, nodes hollow; needs no root.
+    /// All on the loopback address with ports of their own, for hollow nodes; needs no root.
     Loopback {
         /// The first port; each master takes ten.
         base_port: u16,
@@ -42,8 +42,10 @@ pub struct ClusterSpec {
     pub binary: PathBuf,
     /// How hosts are made.
     pub placement: Placement,
-    /// Workers to start with; with [`Placement::Loopback`], hollow nodes.
+    /// Worker hosts to start with.
     pub workers: u8,
+    /// Hollow nodes that each worker host plays; `None`: each is one node that runs containers.
+    pub hollow: Option<u8>,
 }
 
 /// What a host is for.
@@ -134,6 +136,16 @@ impl ClusterSpec {
     /// The bridge that the hosts hang on.
     pub fn bridge(&self) -> String {
         format!("{}-br0", self.name)
+    }
+
+    /// Nodes of so many worker hosts.
+    pub fn nodes(&self, workers: usize) -> usize {
+        workers * usize::from(self.hollow.unwrap_or(1))
+    }
+
+    /// Whether workers run containers.
+    pub fn has_containers(&self) -> bool {
+        self.hollow.is_none()
     }
 
     /// Whether hosts are network namespaces.

@@ -42,7 +42,7 @@ fn check(cluster: &Cluster) -> Result<()> {
         preflight::check_kernel()?;
     }
     let missing = preflight::missing_packages();
-    if spec.has_hosts() && !missing.is_empty() {
+    if spec.has_containers() && !missing.is_empty() {
         bail!("missing Debian packages: apt-get install {}", missing.join(" "));
     }
     if cluster.balancer().pid().is_none() {
@@ -80,17 +80,14 @@ fn start(cluster: &Cluster) -> Result<()> {
     })?;
     let mut state = State::load(&spec.dir)?.unwrap_or_default();
     if state.workers.is_empty() {
-        state.workers = if spec.has_hosts() { (1..=spec.workers).collect() } else { vec![1] };
+        state.workers = (1..=spec.workers).collect();
     }
     state.save(&spec.dir)?;
     let workers: Vec<_> = state.workers.iter().map(|number| spec.worker(*number)).collect();
     progress.step("nodes: container runtimes and agents", |_| {
         workers.iter().try_for_each(|host| start_worker(cluster, host, &entry))
     })?;
-    progress.step("nodes ready", |step| {
-        let expected = if spec.has_hosts() { workers.len() } else { usize::from(spec.workers) };
-        wait_nodes_ready(cluster, expected, &workers, step)
-    })
+    progress.step("nodes ready", |step| wait_nodes_ready(cluster, spec.nodes(workers.len()), &workers, step))
 }
 
 fn prepare(cluster: &Cluster) -> Result<ClusterAuthorities> {
@@ -105,7 +102,7 @@ fn prepare(cluster: &Cluster) -> Result<ClusterAuthorities> {
         let server = format!("https://{}", spec.balancer());
         kubeconfig::write(&cluster.kubeconfig(), &spec.name, &server, authorities.ca_pem(), &admin)?;
     }
-    if spec.has_hosts() {
+    if spec.has_containers() {
         images::build(&spec.dir.join("images"))?;
     }
     Ok(authorities)
@@ -124,11 +121,8 @@ fn start_balancer(cluster: &Cluster) -> Result<()> {
 }
 
 fn start_worker(cluster: &Cluster, host: &Host, entry: &Worker) -> Result<()> {
-    if !cluster.spec.has_hosts() {
-        return cluster.start_hollow(host, entry);
-    }
     network::ensure_host(&cluster.spec, host)?;
-    cluster.start_worker(host, entry)
+    if cluster.spec.has_containers() { cluster.start_worker(host, entry) } else { cluster.start_hollow(host, entry) }
 }
 
 /// Starts a host again that was killed; a worker must have joined before.
@@ -153,7 +147,7 @@ pub fn start_host(cluster: &Cluster, host: &Host) -> Result<()> {
 /// The cluster does not run, is full, or the node does not become ready (a wrong token, for one).
 pub fn join(cluster: &Cluster, token: &str) -> Result<Host> {
     let spec = &cluster.spec;
-    if !spec.has_hosts() {
+    if !spec.has_containers() {
         bail!("hollow clusters take no further nodes; start one with more: cargo xtask up --hollow N");
     }
     let Some(mut state) = State::load(&spec.dir)? else { bail!("no cluster is running: cargo xtask up") };

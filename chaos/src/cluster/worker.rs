@@ -48,7 +48,6 @@ impl Cluster {
             format!("--cni-bin-dir={CNI_BIN_DIR}"),
             format!("--cgroup-root={}", self.cgroup_root(host)),
             format!("--memory-dir={}", self.memory_dir(host).display()),
-            format!("--eviction-hard={EVICTION_HARD}"),
             "--cluster-dns=10.96.0.10".into(),
             "--cluster-domain=cluster.local".into(),
         ]);
@@ -70,8 +69,9 @@ impl Cluster {
     pub(super) fn start_hollow(&self, host: &Host, entry: &Worker) -> Result<()> {
         fs::create_dir_all(&host.dir)?;
         let mut argv = self.node_argv(host, entry);
-        argv.push(format!("--hollow={}", self.spec.workers));
-        self.component(host).start(&Launch { argv, network_namespace: None, env: environment(entry) })?;
+        argv.push(format!("--hollow={}", self.spec.hollow.unwrap_or(1)));
+        let launch = Launch { argv, network_namespace: host.network_namespace.clone(), env: environment(entry) };
+        self.component(host).start(&launch)?;
         Ok(())
     }
 
@@ -85,6 +85,7 @@ impl Cluster {
             format!("--data-dir={}", host.dir.join("data").display()),
             format!("--server={}", servers.join(",")),
             format!("--ca-cert-hash={}", entry.ca_hash),
+            format!("--eviction-hard={EVICTION_HARD}"),
         ]
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-use super::{Clock, DiskTrouble, Flip, Guest, Handover, Limit, PowerLoss, Replace, Rolling, names};
+use super::{Clock, DiskTrouble, Flip, Guest, Handover, Limit, NodeTrouble, PowerLoss, Replace, Rolling, names};
 use crate::stores::Hosts;
 
 /// Packets from one member to another.
@@ -32,6 +32,8 @@ pub enum Deed {
     PowerLoss(PowerLoss),
     /// Disks; undone by good ones.
     Disk(DiskTrouble),
+    /// A worker host, or what runs on it.
+    Node(NodeTrouble),
     /// A bit; undone by flipping it back.
     Flip(Flip),
     /// Packets are dropped by chance, so many in a hundred; undone by letting them through.
@@ -73,6 +75,7 @@ impl Deed {
             }
             Self::PowerLoss(loss) => loss.inject(hosts),
             Self::Disk(trouble) => trouble.inject(hosts),
+            Self::Node(trouble) => trouble.inject(hosts).await,
             Self::Flip(flip) => flip.inject(hosts),
             Self::Replace(replace) => replace.inject(hosts).await,
             Self::Guest(guest) => guest.inject(hosts).await,
@@ -101,6 +104,7 @@ impl Deed {
             }
             Self::PowerLoss(loss) => loss.heal(hosts),
             Self::Disk(trouble) => trouble.heal(hosts),
+            Self::Node(trouble) => trouble.heal(hosts).await,
             Self::Flip(flip) => flip.heal(hosts),
             Self::Replace(replace) => replace.heal(hosts).await,
             Self::Guest(guest) => guest.heal(hosts).await,
@@ -143,6 +147,7 @@ impl fmt::Display for Deed {
             Self::Lose(links, percent) => write!(out, "{percent} % of {}", arrows(links)),
             Self::PowerLoss(loss) => write!(out, "{loss}"),
             Self::Disk(trouble) => write!(out, "{trouble}"),
+            Self::Node(trouble) => write!(out, "{trouble}"),
             Self::Flip(flip) => write!(out, "{flip}"),
             Self::Replace(replace) => write!(out, "{replace}"),
             Self::Guest(guest) => write!(out, "{guest}"),

@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn disks_fail_where_it_hurts() {
-        let scene = Scene { members: 3, leader: Some(2) };
+        let scene = Scene::of_store(3, Some(2));
         let rng = &mut StdRng::seed_from_u64(4);
         assert_eq!(hang(scene, rng).to_string(), "m3");
         assert_eq!(failing(scene, rng).to_string(), "m3");

@@ -14,6 +14,16 @@ pub(super) fn leader(scene: Scene, rng: &mut StdRng) -> Deed {
     Deed::Kill(vec![scene.leader_or_any(rng)])
 }
 
+/// The master whose scheduler leads.
+pub(super) fn scheduler(scene: Scene, rng: &mut StdRng) -> Deed {
+    Deed::Kill(vec![scene.scheduler.unwrap_or_else(|| scene.leader_or_any(rng))])
+}
+
+/// The master whose controllers lead.
+pub(super) fn controllers(scene: Scene, rng: &mut StdRng) -> Deed {
+    Deed::Kill(vec![scene.controllers.unwrap_or_else(|| scene.leader_or_any(rng))])
+}
+
 /// As many as the others can do without.
 pub(super) fn minority(scene: Scene, rng: &mut StdRng) -> Deed {
     some(scene, rng, (scene.members.saturating_sub(1) / 2).max(1))
@@ -41,7 +51,7 @@ mod tests {
 
     #[test]
     fn as_many_die_as_the_name_says() {
-        let scene = Scene { members: 5, leader: Some(3) };
+        let scene = Scene::of_store(5, Some(3));
         let rng = &mut StdRng::seed_from_u64(1);
         let deaths = |deed| match deed {
             Deed::Kill(members) => members.len(),
@@ -56,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_seed_kills_the_same_again() {
-        let scene = Scene { members: 3, leader: None };
+        let scene = Scene::of_store(3, None);
         assert_eq!(one(scene, &mut StdRng::seed_from_u64(9)), one(scene, &mut StdRng::seed_from_u64(9)));
     }
 }

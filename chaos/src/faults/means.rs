@@ -3,7 +3,7 @@
 use nix::unistd::geteuid;
 
 use super::{clock, limits};
-use crate::{delay, shell, stores::Program};
+use crate::{cluster::ClusterSpec, delay, shell, stores::Program};
 
 /// What a fault needs to be possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,14 @@ pub enum Needs {
     Cgroups,
     /// Another build to upgrade to.
     Builds,
+    /// Members that are stores and nothing else, with their data where the run put them.
+    Store,
+    /// Masters, whose scheduler and controllers elect leaders of their own.
+    ControlPlane,
+    /// Worker hosts, of which one can be lost.
+    Nodes,
+    /// Worker hosts that run containers.
+    Containers,
 }
 
 impl Needs {
@@ -37,14 +45,30 @@ impl Needs {
             Self::Queues => "needs root, iptables, and a kernel with nfnetlink_queue",
             Self::Cgroups => "needs root and cgroups that limit memory",
             Self::Builds => "needs another build: --upgrade-to",
+            Self::Store => "needs a store that the run started: leave --endpoints, --hollow and --reference away",
+            Self::Nodes => "needs worker hosts that the run started: --hollow or --reference, as root",
+            Self::Containers => "needs worker hosts with containers: --reference",
+            Self::ControlPlane => "needs a control plane that the run started: --hollow or --reference",
         }
     }
 }
 
-/// What is there, for members that a run starts on this machine.
+/// What is there, for a control plane that a run starts on this machine.
+pub fn means_of_plane(spec: &ClusterSpec) -> Vec<Needs> {
+    let mut means = vec![Needs::Processes, Needs::ControlPlane];
+    if spec.has_hosts() {
+        means.extend([Needs::Networks, Needs::Nodes]);
+    }
+    if spec.has_containers() {
+        means.push(Needs::Containers);
+    }
+    means
+}
+
+/// What is there, for members of a store that a run starts on this machine.
 pub fn means_here(program: &Program, has_upgrade: bool) -> Vec<Needs> {
     let root = geteuid().is_root();
-    let mut means = vec![Needs::Processes];
+    let mut means = vec![Needs::Processes, Needs::Store];
     if root {
         means.push(Needs::Networks);
     }

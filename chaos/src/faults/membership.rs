@@ -242,7 +242,7 @@ mod tests {
     fn leadership_goes_to_somebody_else() {
         let rng = &mut StdRng::seed_from_u64(1);
         for _ in 0..30 {
-            let scene = Scene { members: 3, leader: Some(1) };
+            let scene = Scene::of_store(3, Some(1));
             let Deed::Handover(handover) = handover(scene, rng) else { panic!("no handover") };
             assert!(handover.from == 1 && handover.to != 1 && handover.to < 3);
         }

@@ -9,6 +9,7 @@ mod kill;
 mod limits;
 mod means;
 mod membership;
+mod node;
 mod partition;
 mod pause;
 mod rolling;
@@ -20,8 +21,9 @@ pub use deed::{Deed, Link};
 pub use disks::{DiskTrouble, PowerLoss};
 pub use flip::Flip;
 pub use limits::Limit;
-pub use means::{Needs, means_here};
+pub use means::{Needs, means_here, means_of_plane};
 pub use membership::{Guest, Handover, Replace};
+pub use node::{LOST_NODE, NodeTrouble};
 pub use rolling::Rolling;
 
 /// What a plan knows of the store.
@@ -31,9 +33,20 @@ pub struct Scene {
     pub members: usize,
     /// The member that leads, if anybody knows.
     pub leader: Option<usize>,
+    /// The master whose scheduler leads, of a control plane.
+    pub scheduler: Option<usize>,
+    /// The master whose controllers lead, of a control plane.
+    pub controllers: Option<usize>,
+    /// Worker hosts of a control plane.
+    pub workers: u8,
 }
 
 impl Scene {
+    /// A store without anything above it.
+    pub fn of_store(members: usize, leader: Option<usize>) -> Self {
+        Self { members, leader, scheduler: None, controllers: None, workers: 0 }
+    }
+
     /// The leader, or a member by chance while nobody leads.
     fn leader_or_any(self, rng: &mut StdRng) -> usize {
         self.leader.unwrap_or_else(|| rand::RngExt::random_range(rng, 0..self.members))
@@ -53,7 +66,7 @@ pub struct Fault {
 }
 
 /// Every fault there is.
-pub const FAULTS: [Fault; 33] = [
+pub const FAULTS: [Fault; 40] = [
     fault("kill-one", "SIGKILL for a member", Needs::Processes, kill::one),
     fault("kill-leader", "SIGKILL for the leader", Needs::Processes, kill::leader),
     fault("kill-minority", "SIGKILL for as many as may be lost", Needs::Processes, kill::minority),
@@ -62,6 +75,18 @@ pub const FAULTS: [Fault; 33] = [
     fault("pause-leader", "SIGSTOP for the leader beyond every timeout", Needs::Processes, pause::leader),
     fault("pause-one", "SIGSTOP for a member", Needs::Processes, pause::one),
     fault("pause-all", "SIGSTOP for everybody", Needs::Processes, pause::all),
+    fault("kill-scheduler", "SIGKILL for the master whose scheduler leads", Needs::ControlPlane, kill::scheduler),
+    fault("kill-controllers", "SIGKILL for the master whose controllers lead", Needs::ControlPlane, kill::controllers),
+    fault("pause-scheduler", "SIGSTOP for the master whose scheduler leads", Needs::ControlPlane, pause::scheduler),
+    fault(
+        "pause-controllers",
+        "SIGSTOP for the master whose controllers lead",
+        Needs::ControlPlane,
+        pause::controllers,
+    ),
+    fault("agent-killed", "SIGKILL for a node agent", Needs::Nodes, node::agent),
+    fault("runtime-killed", "SIGKILL for a node's container runtime", Needs::Containers, node::runtime),
+    fault(LOST_NODE, "a whole worker host, until its pods run elsewhere", Needs::Nodes, node::host),
     fault("halves", "a majority and a minority that do not hear each other", Needs::Networks, partition::halves),
     fault("leader-alone", "nobody hears the leader, nor it them", Needs::Networks, partition::leader_alone),
     fault("bridge", "two members hear each other only through the third", Needs::Networks, partition::bridge),
@@ -76,19 +101,14 @@ pub const FAULTS: [Fault; 33] = [
     fault("disk-hang", "the leader's syncs do not end", Needs::Disks, disks::hang),
     fault("disk-full", "no space for a member, or for everybody", Needs::Disks, disks::full),
     fault("disk-failing", "the leader's syncs fail: it must stop", Needs::Disks, disks::failing),
-    fault("bit-flip", "a bit of a stopped member's log, keyspace or snapshot", Needs::Processes, flip::one),
-    fault(
-        "member-replace",
-        "a member is removed, and comes back empty as another",
-        Needs::Processes,
-        membership::replace,
-    ),
-    fault("member-replace-leader", "the same for the leader", Needs::Processes, membership::replace_leader),
-    fault("member-guest", "a fourth member: learner, voter, removed", Needs::Processes, membership::guest),
-    fault("handover", "the leader hands over", Needs::Processes, membership::handover),
-    fault("rolling-restart", "one member after the other is stopped and started", Needs::Processes, rolling::restart),
+    fault("bit-flip", "a bit of a stopped member's log, keyspace or snapshot", Needs::Store, flip::one),
+    fault("member-replace", "a member is removed, and comes back empty as another", Needs::Store, membership::replace),
+    fault("member-replace-leader", "the same for the leader", Needs::Store, membership::replace_leader),
+    fault("member-guest", "a fourth member: learner, voter, removed", Needs::Store, membership::guest),
+    fault("handover", "the leader hands over", Needs::Store, membership::handover),
+    fault("rolling-restart", "one member after the other is stopped and started", Needs::Store, rolling::restart),
     fault("rolling-upgrade", "the same, to the build of --upgrade-to, and back", Needs::Builds, rolling::upgrade),
-    fault("limit-files", "the leader may open three more files", Needs::Processes, limits::files),
+    fault("limit-files", "the leader may open three more files", Needs::Store, limits::files),
     fault("limit-memory", "a member gets no more memory", Needs::Cgroups, limits::memory),
     fault("clock-jump", "a member's wall clock jumps, by seconds to a day", Needs::Clocks, clock::jump),
     fault("clock-drift", "a member's wall clock runs up to a fifth too fast or slow", Needs::Clocks, clock::drift),

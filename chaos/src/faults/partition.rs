@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn three_members_are_cut_as_the_name_says() {
-        let scene = Scene { members: 3, leader: Some(1) };
+        let scene = Scene::of_store(3, Some(1));
         let rng = &mut StdRng::seed_from_u64(3);
         let link = |from, to| Link { from, to };
         assert_eq!(links(leader_alone(scene, rng)), [link(0, 1), link(1, 0), link(1, 2), link(2, 1)]);

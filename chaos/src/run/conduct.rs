@@ -45,6 +45,10 @@ pub async fn run(flags: Flags, stop: CancellationToken) -> Result<()> {
     }
     let seed = flags.seed.unwrap_or_else(|| rand::rng().random_range(1..1_000_000_000));
     let folder = new_folder(&flags.out, seed)?;
+    if let Some(choice) = flags.plane() {
+        super::plane::conduct(&flags, &choice, seed, &folder, &stop).await?;
+        return conclude(&folder);
+    }
     let program = program(&flags)?;
     let faults = match &program {
         Some(program) => flags.chosen_faults(&means_here(program, flags.upgrade_to.is_some()))?,
@@ -85,8 +89,12 @@ pub fn run_until_signalled(flags: Flags) -> Result<()> {
 
 /// Judges a run's folder, and fails if anything in it does not hold.
 fn conclude(folder: &Path) -> Result<()> {
-    let verdicts = judge(folder)?;
-    for verdict in &verdicts {
+    let results = judge(folder)?;
+    let verdicts = &results.verdicts;
+    for figure in &results.figures {
+        println!("{figure}");
+    }
+    for verdict in verdicts {
         println!("{verdict}");
     }
     println!("report: {}", folder.join("report.html").display());
@@ -113,10 +121,9 @@ fn program(flags: &Flags) -> Result<Option<Program>> {
     if !flags.endpoints.is_empty() {
         return Ok(None);
     }
-    Ok(Some(match (&flags.etcd, &flags.binary) {
-        (Some(etcd), _) => Program::Etcd(etcd.clone()),
-        (None, Some(binary)) => Program::Xebec(binary.clone()),
-        (None, None) => Program::Xebec(std::env::current_exe().context("cannot find this program")?),
+    Ok(Some(match &flags.etcd {
+        Some(etcd) => Program::Etcd(etcd.clone()),
+        None => Program::Xebec(flags.program()?),
     }))
 }
 
@@ -162,7 +169,7 @@ async fn conduct(
     let leader = observe(&members, &names, &recorder, &observing, &mut tasks);
     start_clients(&workloads, seed, &recorder, &members, &working, &mut tasks);
     let turns = schedule(faults, flags.time, seed);
-    let scene = || Scene { members: members.len(), leader: leader.index() };
+    let scene = || Scene::of_store(members.len(), leader.index());
     let result = break_things(flags.time, turns, hosts, scene, &recorder, stop).await;
     // Whatever went wrong, what was seen until then is judged.
     working.cancel();
@@ -173,8 +180,9 @@ async fn conduct(
     ended.map_err(|_| anyhow::anyhow!("the clients do not end"))
 }
 
-fn header(flags: &Flags, seed: u64) -> Header {
+pub(super) fn header(flags: &Flags, seed: u64) -> Header {
     let system = match (&flags.etcd, flags.endpoints.is_empty()) {
+        _ if flags.plane().is_some() => flags.plane_in_words(),
         (Some(etcd), _) => format!("three members of {}", etcd.display()),
         (None, true) => "three members of xebec store".to_owned(),
         (None, false) => flags.endpoints.join(", "),

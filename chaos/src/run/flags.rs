@@ -2,11 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
     faults::{self, FAULTS, Fault, Needs},
+    plane::{self, Choice, PLANE_WORKLOADS, PlaneWorkload},
     workloads::{self, WORKLOADS, Workload},
 };
 
@@ -38,6 +39,15 @@ pub struct Flags {
     /// Client URLs of a store that runs already: it is only observed, faults are up to you.
     #[arg(long, value_delimiter = ',', conflicts_with = "etcd")]
     pub endpoints: Vec<String>,
+    /// Work on a control plane of our own instead of a store: three masters, and this many hollow nodes on each worker host.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "2", conflicts_with_all = ["endpoints", "etcd"])]
+    pub hollow: Option<u8>,
+    /// Work on a control plane of our own with real containers.
+    #[arg(long, conflicts_with_all = ["endpoints", "etcd", "hollow"])]
+    pub reference: bool,
+    /// Work on the cluster that a kubeconfig names: it is only observed, faults are up to you.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["endpoints", "etcd", "hollow", "reference"])]
+    pub kubeconfig: Option<PathBuf>,
     /// A stock etcd program to start three members of, in place of xebec store.
     #[arg(long)]
     pub etcd: Option<PathBuf>,
@@ -84,7 +94,7 @@ impl Flags {
             }
             match faults::find(name) {
                 Some(fault) => chosen.push(fault),
-                None => chosen.extend(named),
+                None => chosen.extend(named.into_iter().filter(|fault| possible(fault))),
             }
         }
         Ok(chosen)
@@ -102,6 +112,49 @@ impl Flags {
         self.workload.iter().map(find).collect()
     }
 
+    /// The control plane to work on; `None`: the run is one on a store.
+    pub(super) fn plane(&self) -> Option<Choice> {
+        if self.reference {
+            return Some(Choice::Reference);
+        }
+        self.kubeconfig.clone().map(Choice::Kubeconfig).or(self.hollow.map(Choice::Hollow))
+    }
+
+    /// The control plane in words.
+    pub(super) fn plane_in_words(&self) -> String {
+        match self.plane() {
+            Some(Choice::Hollow(_)) => "three masters of xebec with hollow nodes".to_owned(),
+            Some(Choice::Reference) => "three masters of xebec with containers".to_owned(),
+            Some(Choice::Kubeconfig(path)) => format!("the cluster of {}", path.display()),
+            None => String::new(),
+        }
+    }
+
+    /// The workloads on the control plane that were asked for.
+    ///
+    /// # Errors
+    /// A name is unknown.
+    pub(super) fn chosen_plane_workloads(&self) -> Result<Vec<&'static PlaneWorkload>> {
+        if self.workload.is_empty() {
+            return Ok(PLANE_WORKLOADS.iter().collect());
+        }
+        let find = |name: &String| {
+            plane::find(name).ok_or_else(|| anyhow::anyhow!("there is no workload {name} on a control plane"))
+        };
+        self.workload.iter().map(find).collect()
+    }
+
+    /// The xebec program whose processes are started.
+    ///
+    /// # Errors
+    /// This program cannot find itself.
+    pub(super) fn program(&self) -> Result<PathBuf> {
+        match &self.binary {
+            Some(binary) => std::path::absolute(binary).context("cannot find the program"),
+            None => std::env::current_exe().context("cannot find this program"),
+        }
+    }
+
     /// Whether something else than a run was asked for.
     pub fn runs_nothing(&self) -> bool {
         self.listing().is_some() || self.judge.is_some()
@@ -116,7 +169,11 @@ impl Flags {
             return Some(lines(FAULTS.iter().map(|fault| (fault.name, fault.about)).collect()));
         }
         let asked = self.workload == ["list"];
-        asked.then(|| lines(WORKLOADS.iter().map(|workload| (workload.name, workload.about)).collect()))
+        asked.then(|| {
+            let stores = lines(WORKLOADS.iter().map(|workload| (workload.name, workload.about)).collect());
+            let planes = lines(PLANE_WORKLOADS.iter().map(|workload| (workload.name, workload.about)).collect());
+            format!("on a store:\n{stores}on a control plane (--hollow, --reference, --kubeconfig):\n{planes}")
+        })
     }
 
     /// The command that repeats the run.
@@ -132,6 +189,11 @@ impl Flags {
         add("--upgrade-to", self.upgrade_to.as_ref().map_or_else(String::new, |path| path.display().to_string()));
         add("--disk", if self.disk == DiskNames::Journal { "journal".to_owned() } else { String::new() });
         add("--endpoints", self.endpoints.join(","));
+        add("--hollow", self.hollow.map_or_else(String::new, |nodes| nodes.to_string()));
+        add("--kubeconfig", self.kubeconfig.as_ref().map_or_else(String::new, |path| path.display().to_string()));
+        if self.reference {
+            add("--reference", " ".to_owned());
+        }
         add("--etcd", self.etcd.as_ref().map_or_else(String::new, |path| path.display().to_string()));
         command
     }
@@ -166,8 +228,16 @@ mod tests {
         Line::parse_from([&["x"], arguments].concat()).flags
     }
 
-    const ALL: [Needs; 7] =
-        [Needs::Processes, Needs::Networks, Needs::Disks, Needs::Clocks, Needs::Queues, Needs::Cgroups, Needs::Builds];
+    const ALL: [Needs; 8] = [
+        Needs::Processes,
+        Needs::Networks,
+        Needs::Disks,
+        Needs::Clocks,
+        Needs::Queues,
+        Needs::Cgroups,
+        Needs::Builds,
+        Needs::Store,
+    ];
 
     #[test]
     fn lengths_of_time_have_units() {
@@ -186,7 +256,10 @@ mod tests {
         assert_eq!(names(&["--faults", "kill-leader,halves"], true).unwrap(), ["kill-leader", "halves"]);
         assert_eq!(names(&["--faults", "pause"], false).unwrap(), ["pause-leader", "pause-one", "pause-all"]);
         assert_eq!(names(&["--faults", "none"], true).unwrap(), Vec::<&str>::new());
-        assert_eq!(names(&[], true).unwrap().len(), FAULTS.len());
+        let of_planes = [Needs::ControlPlane, Needs::Nodes, Needs::Containers];
+        let of_stores = FAULTS.iter().filter(|fault| !of_planes.contains(&fault.needs));
+        assert_eq!(names(&[], true).unwrap().len(), of_stores.count());
+        names(&["--faults", "kill-scheduler"], true).expect_err("a store has no scheduler");
         assert!(!names(&[], false).unwrap().contains(&"halves"));
         names(&["--faults", "halves"], false).expect_err("no networks");
         names(&["--faults", "meteor"], true).expect_err("no such fault");

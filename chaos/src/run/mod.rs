@@ -5,6 +5,7 @@ mod conduct;
 mod flags;
 mod judge;
 mod observer;
+mod plane;
 mod progress;
 mod recorder;
 mod schedule;

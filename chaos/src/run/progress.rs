@@ -34,8 +34,9 @@ impl Line {
         let counts = &recorder.counts;
         let silent = now.saturating_sub(Duration::from_nanos(counts.last_answer.load(Ordering::Relaxed)));
         let (ok, failed) = (counts.ok.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
+        let (checked, found) = (counts.checked.load(Ordering::Relaxed), counts.found.load(Ordering::Relaxed));
         let text = format!(
-            "{:>4}/{} s  {ok} ok, {failed} refused, {} unknown  {faults_done} faults{}  {fault}",
+            "{:>4}/{} s  {ok} ok, {failed} refused, {} unknown  {checked} checked, {found} violations  {faults_done} faults{}  {fault}",
             now.as_secs(),
             self.total.as_secs(),
             counts.unknown.load(Ordering::Relaxed),

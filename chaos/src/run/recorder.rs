@@ -11,7 +11,10 @@ use std::{
     time::Instant,
 };
 
-use xebec_chaos_core::history::{Event, Header, Writer};
+use xebec_chaos_core::{
+    history::{Event, Fault, FaultPhase, Header, Writer},
+    live::Live,
+};
 
 /// Writes the history of a run and counts along.
 #[derive(Debug)]
@@ -27,6 +30,10 @@ pub struct Recorder {
 struct Sink {
     writer: Writer<BufWriter<File>>,
     error: Option<io::Error>,
+    live: Live,
+    /// The latest begin and the latest end of a fault.
+    begun: Option<Fault>,
+    healed: Option<Fault>,
 }
 
 /// What happened so far.
@@ -40,6 +47,10 @@ pub struct Counts {
     pub unknown: AtomicU64,
     /// Nanoseconds: when the last operation was answered.
     pub last_answer: AtomicU64,
+    /// Answers and events that were checked at once.
+    pub checked: AtomicU64,
+    /// Violations found at once.
+    pub found: AtomicU64,
 }
 
 impl Recorder {
@@ -49,7 +60,7 @@ impl Recorder {
     /// The file cannot be written.
     pub fn create(path: &Path, header: &Header) -> io::Result<Self> {
         let writer = Writer::new(BufWriter::new(File::create(path)?), header)?;
-        let sink = Mutex::new(Sink { writer, error: None });
+        let sink = Mutex::new(Sink { writer, error: None, live: Live::default(), begun: None, healed: None });
         Ok(Self { start: Instant::now(), sink, processes: AtomicU32::new(0), counts: Counts::default() })
     }
 
@@ -79,9 +90,38 @@ impl Recorder {
             _ => {}
         }
         let mut sink = self.sink.lock().expect("no recorder panics while it writes");
+        match event {
+            Event::Fault(fault) if fault.phase == FaultPhase::Begin => sink.begun = Some(fault.clone()),
+            Event::Fault(fault) => sink.healed = Some(fault.clone()),
+            _ => {}
+        }
+        if let Some(wrong) = sink.live.see(event) {
+            eprintln!("\nVIOLATED: {wrong}");
+        }
+        self.counts.checked.store(sink.live.looked_at(), Ordering::Relaxed);
+        self.counts.found.store(sink.live.found(), Ordering::Relaxed);
         if let Err(error) = sink.writer.write(event) {
             sink.error.get_or_insert(error);
         }
+    }
+
+    /// The fault that was healed last, and when; 0 and 0 before any.
+    pub(crate) fn last_healed(&self) -> (u64, u64) {
+        let sink = self.sink.lock().expect("no recorder panics while it writes");
+        sink.healed.as_ref().map_or((0, 0), |fault| (fault.id, fault.time))
+    }
+
+    /// The fault under way: its id, name, detail, and when it began.
+    pub(crate) fn current_fault(&self) -> Option<(u64, String, String, u64)> {
+        let sink = self.sink.lock().expect("no recorder panics while it writes");
+        let begun = sink.begun.as_ref()?;
+        let over = sink.healed.as_ref().is_some_and(|healed| healed.id == begun.id);
+        (!over).then(|| (begun.id, begun.name.clone(), begun.detail.clone(), begun.time))
+    }
+
+    /// Whether something is broken just now.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.current_fault().is_some()
     }
 
     /// Everything is in the file.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use crate::faults::Fault;
+use crate::faults::{Fault, LOST_NODE};
 
 /// Before the first fault, so that there is something to compare with.
 const LEAD_IN: Duration = Duration::from_secs(4);
@@ -12,6 +12,8 @@ const LEAD_IN: Duration = Duration::from_secs(4);
 const HOLD_MILLIS: std::ops::Range<u64> = 2_000..6_000;
 /// Milliseconds between a fault's end and the next one's begin.
 const QUIET_MILLIS: std::ops::Range<u64> = 3_000..7_000;
+/// A lost node is missed after this, and its pods are made up for: the reference cluster's grace period is 8 s.
+const UNTIL_MISSED: Duration = Duration::from_secs(16);
 /// After the last fault, so that its end is seen.
 const LEAD_OUT: Duration = Duration::from_secs(6);
 
@@ -41,7 +43,10 @@ pub(super) fn schedule(faults: &[&'static Fault], time: Duration, seed: u64) -> 
             bag.extend(faults);
         }
         let fault = bag.swap_remove(rng.random_range(0..bag.len()));
-        let hold = Duration::from_millis(rng.random_range(HOLD_MILLIS));
+        let mut hold = Duration::from_millis(rng.random_range(HOLD_MILLIS));
+        if fault.name == LOST_NODE {
+            hold += UNTIL_MISSED;
+        }
         if begin + hold + LEAD_OUT > time {
             break;
         }

@@ -65,6 +65,7 @@ mod tests {
         let freed = one.number;
         drop(one);
         let mut again = Vec::new();
+        // Kept, or the same number would come again without end.
         while let Ok(claim) = Claim::take() {
             again.push(claim);
         }

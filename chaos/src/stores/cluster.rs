@@ -64,8 +64,8 @@ impl StoreCluster {
         let swept = xebec_chaos_disk::sweep().context("cannot look for disks of dead runs")?;
         tracing::debug!(swept, "disks that a killed run left behind");
         let binary = PathBuf::new();
-        let spec =
-            ClusterSpec { name: claim.name(), dir: dir.to_owned(), binary, placement: claim.placement(), workers: 0 };
+        let (name, placement) = (claim.name(), claim.placement());
+        let spec = ClusterSpec { name, dir: dir.to_owned(), binary, placement, workers: 0, hollow: None };
         let mut cluster = Self { hosts: Hosts::new(spec, Vec::new()), _claim: claim, removed: false };
         network::ensure_bridge(&cluster.hosts.spec)?;
         let hosts = cluster.hosts.spec.masters();

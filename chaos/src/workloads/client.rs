@@ -19,7 +19,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(20);
 const MOVES_PERMILLE: u32 = 5;
 
 /// A client: it asks one thing at a time and records what it was told.
-pub struct Client {
+pub struct Client<M = Etcd> {
     /// Its number among the clients of its workload.
     pub index: u32,
     /// How many they are.
@@ -33,18 +33,25 @@ pub struct Client {
     /// What everybody saw.
     pub recorder: Arc<Recorder>,
     process: u32,
-    members: Arc<Vec<Etcd>>,
+    members: Arc<Vec<M>>,
     member: usize,
     made: i64,
 }
 
 impl Client {
+    /// The member it talks to.
+    pub fn etcd(&self) -> Etcd {
+        self.at()
+    }
+}
+
+impl<M: Clone> Client<M> {
     /// A client that begins at the member of its number.
     pub fn new(
         (index, count): (u32, u32),
         rng: StdRng,
         recorder: Arc<Recorder>,
-        members: Arc<Vec<Etcd>>,
+        members: Arc<Vec<M>>,
         prefix: &str,
         stop: CancellationToken,
     ) -> Self {
@@ -53,9 +60,14 @@ impl Client {
         Self { index, count, rng, stop, prefix: prefix.to_owned(), recorder, process, members, member, made: 0 }
     }
 
-    /// The member it talks to.
-    pub fn etcd(&self) -> Etcd {
+    /// Whom it talks to.
+    pub fn at(&self) -> M {
         self.members[self.member].clone()
+    }
+
+    /// Somebody else than it talks to, if there is anybody.
+    pub fn other(&self) -> M {
+        self.members[(self.member + 1) % self.members.len()].clone()
     }
 
     /// Turns to the next member.

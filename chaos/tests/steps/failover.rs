@@ -18,7 +18,7 @@ pub fn kill_store_leader(setting: &Setting) -> Result<()> {
     setting.kubectl.run(&["create", "namespace", "writes"])?;
     let before = restarts(setting)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let client = setting.api()?;
+    let client = runtime.block_on(setting.api())?;
     let writers = runtime.block_on(async { Writers::start(&client, "writes") });
     setting.eventually("writes to flow", || Ok((writers.acknowledged() >= WRITES).then_some(())))?;
     setting.cluster.component(&leader).kill()?;

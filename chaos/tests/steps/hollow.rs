@@ -22,7 +22,8 @@ pub fn a_deployment_becomes_available() -> Result<()> {
         dir: dir.path().join("cluster"),
         binary: binary.into(),
         placement: Placement::Loopback { base_port: BASE_PORT },
-        workers: NODES,
+        workers: 1,
+        hollow: Some(NODES),
     });
     let outcome = run(&cluster);
     cluster::down(&cluster)?;

@@ -30,6 +30,7 @@ impl Setting {
             binary: binary.into(),
             placement: Placement::Namespaces { subnet: 1 },
             workers: 2,
+            hollow: None,
         });
         // What an interrupted run left behind.
         cluster::down(&cluster)?;
@@ -72,9 +73,8 @@ impl Setting {
     }
 
     /// A client by way of the balancer, as strangers connect.
-    pub fn api(&self) -> Result<ApiClient> {
-        let server = format!("https://{}", self.cluster.spec.balancer());
-        ApiClient::new(&server, &self.cluster.spec.masters()[0].dir.join("certs"))
+    pub async fn api(&self) -> Result<ApiClient> {
+        ApiClient::open(&self.cluster.kubeconfig(), None).await
     }
 
     /// The items of a `kubectl get -o json`.

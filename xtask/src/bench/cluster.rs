@@ -37,6 +37,7 @@ pub fn cluster() -> Result<()> {
         binary: build::xebec(Profile::Release)?,
         placement: Placement::Namespaces { subnet: 2 },
         workers: 2,
+        hollow: None,
     });
     cluster::down(&cluster)?;
     let result = measure(&cluster);
@@ -112,8 +113,7 @@ fn idle(cluster: &Cluster) -> Result<Vec<Row>> {
 
 fn failover(cluster: &Cluster) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let server = format!("https://{}", cluster.spec.balancer());
-    let client = ApiClient::new(&server, &cluster.spec.masters()[0].dir.join("certs"))?;
+    let client = runtime.block_on(ApiClient::open(&cluster.kubeconfig(), None))?;
     let (mut acknowledged, mut rows) = (0, Vec::new());
     for (who, find) in [
         ("the store's leader", Cluster::store_leader as fn(&Cluster) -> Result<Host>),

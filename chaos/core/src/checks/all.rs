@@ -21,7 +21,11 @@ pub fn check_all(history: &History) -> Vec<Verdict> {
         lease::check(history),
         revisions::check(history),
         watch::check(history),
-        plane::check(history),
+        plane::objects(history),
+        plane::pods(history),
+        plane::claims(history),
+        plane::loops(history),
+        plane::path(history),
     ];
     verdicts.into_iter().filter(|verdict| verdict.outcome != Judgement::Empty).collect()
 }

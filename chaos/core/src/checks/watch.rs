@@ -56,10 +56,16 @@ pub fn check(history: &History) -> Verdict {
 fn sessions<'history>(history: &'history History, violations: &mut Vec<Violation>) -> Vec<Session<'history>> {
     let mut open: HashMap<&str, Session<'_>> = HashMap::new();
     let mut done = Vec::new();
+    // How far each watcher was told, by which message.
+    let mut told: HashMap<&str, (u64, &WatchMessage)> = HashMap::new();
     for message in &history.watches {
         let name = message.watcher.as_str();
+        if let Some(session) = open.get(name) {
+            told.insert(name, (session.complete_to, session.last));
+        }
         match &message.step {
             WatchStep::Open { prefix, from, prev_kv } => {
+                backwards(name, message, *from, &told, violations);
                 let (events, complete_to) = (Vec::new(), from.saturating_sub(1));
                 let (from, prev_kv) = (*from, *prev_kv);
                 let session = Session { opened: message, prefix, from, prev_kv, events, complete_to, last: message };
@@ -82,6 +88,19 @@ fn sessions<'history>(history: &'history History, violations: &mut Vec<Violation
     done.extend(open.into_values());
     done.sort_by_key(|session| session.opened.time);
     done
+}
+
+/// A watcher that begins anew (a Kubernetes informer lists again) must not see an older state than it had.
+fn backwards(
+    name: &str,
+    message: &WatchMessage,
+    from: u64,
+    told: &HashMap<&str, (u64, &WatchMessage)>,
+    violations: &mut Vec<Violation>,
+) {
+    let Some((to, last)) = told.get(name).filter(|(to, _)| from <= *to) else { return };
+    let explanation = format!("{name} had been told up to {to}, and began again at {from}");
+    violations.push(violation("watch-backwards", explanation, &[last, message]));
 }
 
 fn receive<'history>(
@@ -163,6 +182,10 @@ fn versions(session: &Session<'_>, violations: &mut Vec<Violation>) {
         let Some((before, earlier)) = before.filter(|(before, _)| before.mod_revision < event.mod_revision) else {
             continue;
         };
+        // The Kubernetes API tells no versions.
+        if before.version == 0 && event.version == 0 {
+            continue;
+        }
         let fits = match (&before.value, &event.value) {
             (_, None) => before.value.is_some(),
             (None, Some(_)) => event.version == 1 && event.create_revision == event.mod_revision,
@@ -213,9 +236,13 @@ fn previous(session: &Session<'_>, truth: &Truth<'_>, compacted: u64, violations
 fn unseen_writes(history: &History, sessions: &[Session<'_>], truth: &Truth<'_>, violations: &mut Vec<Violation>) {
     for operation in &history.operations {
         let Some(revision) = operation.answer().and_then(|answer| answer.revision) else { continue };
-        let Action::Write { key, value } = &operation.action else { continue };
+        let (key, value) = match &operation.action {
+            Action::Write { key, value } => (key, Some(value.to_string())),
+            Action::Create { object } | Action::Update { object, .. } => (object, None),
+            _ => continue,
+        };
         let told = truth.get(&(revision, key.as_str()));
-        if told.is_some_and(|seen| seen.event.value.as_deref() == Some(&value.to_string())) {
+        if told.is_some_and(|seen| seen.event.value.is_some() && (value.is_none() || seen.event.value == value)) {
             continue;
         }
         let session = sessions.iter().find(|session| {

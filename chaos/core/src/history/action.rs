@@ -169,6 +169,28 @@ pub enum Action {
         /// `resource/namespace/name`.
         object: String,
     },
+    /// Takes an object's last finalizer away, so that a deletion that waits for it happens.
+    LetGo {
+        /// `resource/namespace/name`.
+        object: String,
+    },
+    /// A consistent read of a Kubernetes object; answers `revision` (its resourceVersion), absent if the object is.
+    Get {
+        /// `resource/namespace/name`.
+        object: String,
+    },
+    /// Waits until a control loop has done something for an object.
+    Await {
+        /// What: `created`, `scheduled`, `running`, `elsewhere`.
+        task: String,
+        /// `resource/namespace/name`.
+        object: String,
+    },
+    /// A request to a Service's backends over the data path.
+    Probe {
+        /// `namespace/name`.
+        service: String,
+    },
     /// Binds a pod to a node.
     Bind {
         /// `namespace/name` and uid of the pod, `namespace/name/uid`.
@@ -260,7 +282,7 @@ impl Action {
     pub fn is_read(&self) -> bool {
         match self {
             Self::Read { .. } | Self::ReadSet { .. } | Self::ReadCounter { .. } | Self::ReadAccounts => true,
-            Self::Look { .. } => true,
+            Self::Look { .. } | Self::Get { .. } => true,
             Self::Txn { ops } => ops.iter().all(|op| matches!(op, MicroOperation::Read { .. })),
             _ => false,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Answer};
+use super::{Action, Answer, Facts};
 
 /// Version of the format that is written, and the only one that is read.
 pub const FORMAT_VERSION: u32 = 1;
@@ -101,7 +101,28 @@ pub enum Event {
         source: String,
         /// Object to resourceVersion.
         objects: BTreeMap<String, u64>,
+        /// What the objects say, where that is told.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        facts: BTreeMap<String, Facts>,
     },
+    /// How long something took.
+    Measure(Measure),
+}
+
+/// A length of time that no request or watch shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measure {
+    /// Nanoseconds: when it was over.
+    pub time: u64,
+    /// What, like `catch-up`.
+    pub name: String,
+    /// The fault that it belongs to.
+    pub fault: u64,
+    /// Nanoseconds.
+    pub took: u64,
+    /// Where, in words.
+    #[serde(default)]
+    pub detail: String,
 }
 
 /// A fault's begin or end.

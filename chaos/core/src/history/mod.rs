@@ -4,14 +4,17 @@
 mod action;
 mod describe;
 mod event;
+mod facts;
 mod reader;
 mod record;
 mod writer;
 
 pub use action::{Action, Answer, MicroOperation};
 pub use event::{
-    Event, FORMAT_VERSION, Fault, FaultPhase, Header, KeyEvent, Leadership, PreviousValue, WatchMessage, WatchStep,
+    Event, FORMAT_VERSION, Fault, FaultPhase, Header, KeyEvent, Leadership, Measure, PreviousValue, WatchMessage,
+    WatchStep,
 };
+pub use facts::Facts;
 pub use reader::{ReadError, read};
 pub use record::{History, Operation, Outcome};
 pub use writer::Writer;

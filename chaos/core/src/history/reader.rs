@@ -90,9 +90,11 @@ impl Building {
             Event::Fault(fault) => self.history.faults.push(fault),
             Event::Leader(leadership) => self.history.leaderships.push(leadership),
             Event::Watch(message) => self.history.watches.push(message),
-            Event::Final { source, objects, .. } => {
+            Event::Final { source, objects, facts, .. } => {
                 self.history.finals.insert(source, objects);
+                self.history.facts.extend(facts);
             }
+            Event::Measure(measure) => self.history.measures.push(measure),
         }
         Ok(())
     }
@@ -113,6 +115,7 @@ impl Building {
         self.history.operations.sort_by_key(|operation| operation.invoked);
         self.history.faults.sort_by_key(|fault| fault.time);
         self.history.leaderships.sort_by_key(|leadership| leadership.time);
+        self.history.measures.sort_by_key(|measure| measure.time);
         self.history
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Answer, Fault, Header, Leadership, WatchMessage};
+use super::{Action, Answer, Facts, Fault, Header, Leadership, Measure, WatchMessage};
 
 /// Everything a run recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub struct History {
     pub watches: Vec<WatchMessage>,
     /// What was there at the end: source, then object, then resourceVersion.
     pub finals: BTreeMap<String, BTreeMap<String, u64>>,
+    /// What the objects said at the end.
+    pub facts: BTreeMap<String, Facts>,
+    /// In order of time.
+    pub measures: Vec<Measure>,
 }
 
 /// A request and what became of it.

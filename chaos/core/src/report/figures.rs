@@ -32,7 +32,7 @@ pub fn class(action: &Action) -> Class {
         Action::Write { .. } | Action::Delete { .. } | Action::Cas { .. } | Action::Add { .. } => Class::Write,
         Action::Increment { .. } | Action::Transfer { .. } | Action::Guarded { .. } => Class::Write,
         Action::Proclaim { .. } | Action::Attach { .. } | Action::Create { .. } => Class::Write,
-        Action::Update { .. } | Action::Remove { .. } => Class::Write,
+        Action::Update { .. } | Action::Remove { .. } | Action::LetGo { .. } | Action::Bind { .. } => Class::Write,
         _ => Class::Other,
     }
 }
@@ -100,6 +100,9 @@ pub struct FaultGap {
     pub write_gap: u64,
     /// As `write_gap`, for reads.
     pub read_gap: u64,
+    /// As `write_gap`, for what control loops were waited for: by task, the longest time in which none was done.
+    #[serde(default)]
+    pub awaited: BTreeMap<String, u64>,
 }
 
 /// All figures of a run.
@@ -187,6 +190,7 @@ fn gap_in(times: &[u64], from: u64, to: u64, cut: u64) -> u64 {
 
 fn fault_gaps(history: &History, duration: u64, reads: &[u64], writes: &[u64]) -> Vec<FaultGap> {
     let begins = || history.faults.iter().filter(|fault| fault.phase == FaultPhase::Begin);
+    let done = awaited(history);
     let gaps = begins().map(|fault| {
         let end = history.faults.iter().find(|other| other.id == fault.id && other.phase == FaultPhase::End);
         let end = end.map_or(duration, |end| end.time);
@@ -195,9 +199,22 @@ fn fault_gaps(history: &History, duration: u64, reads: &[u64], writes: &[u64]) -
         let (name, detail) = (fault.name.clone(), fault.detail.clone());
         let gap = |times: &[u64]| gap_in(times, fault.time, until, next);
         let (write_gap, read_gap) = (gap(writes), gap(reads));
-        FaultGap { name, detail, begin: fault.time, end, write_gap, read_gap }
+        let awaited = done.iter().map(|(task, times)| (task.clone(), gap(times))).collect();
+        FaultGap { name, detail, begin: fault.time, end, write_gap, read_gap, awaited }
     });
     gaps.collect()
+}
+
+/// When control loops did what was waited for, by task, in rising order.
+fn awaited(history: &History) -> BTreeMap<String, Vec<u64>> {
+    let mut tasks: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for operation in history.operations.iter().filter(|operation| operation.answer().is_some()) {
+        if let Action::Await { task, .. } = &operation.action {
+            tasks.entry(task.clone()).or_default().extend(operation.completed);
+        }
+    }
+    tasks.values_mut().for_each(|times| times.sort_unstable());
+    tasks
 }
 
 /// The action's name in the file.

@@ -7,6 +7,8 @@ mod gaps;
 mod lanes;
 mod page;
 mod panels;
+mod spread;
 
 pub use figures::{Distribution, FaultGap, Figures};
 pub use page::render;
+pub use spread::{Spread, spreads};

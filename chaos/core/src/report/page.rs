@@ -4,7 +4,7 @@ use super::{
     axis::{Time, escape, length, whole, write_to},
     counterexample,
     figures::{Distribution, Figures},
-    gaps, lanes, panels,
+    gaps, lanes, panels, spread,
 };
 use crate::{
     history::{FORMAT_VERSION, History},
@@ -44,6 +44,13 @@ pub fn render(history: &History, verdicts: &[Verdict]) -> String {
         out += &gaps::strips(&figures);
         out += &gaps::table(&figures);
         out += &gaps::list(&figures);
+        out += "</section>";
+    }
+    let spreads = spread::spreads(history, &figures);
+    if !spreads.is_empty() {
+        out += "<section><h2>Figures</h2><p class=hint>Of every fault of a kind: the longest time without an acknowledged write, an \
+                answered read, a pod placed or a change taken up by its controller, and how long it took to recover.</p>";
+        out += &spread::table(&spreads);
         out += "</section>";
     }
     out += &operations(&figures);
