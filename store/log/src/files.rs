@@ -41,6 +41,8 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     fn report(&self, news: Box<dyn FnOnce() + Send>) {
         news();
     }
+    /// The log's user stops: what waits for something to change, such as for room on a full disk, fails from now on.
+    fn stop_waiting(&self) {}
 }
 
 /// An open file. Errors are the operating system's.

@@ -10,6 +10,7 @@
 //! names the file and the offset.
 
 mod commit_hint;
+mod durations;
 mod entry;
 mod error;
 mod files;
@@ -20,6 +21,7 @@ mod segment;
 mod state_file;
 mod writer;
 
+pub use durations::{DurationCounts, Durations};
 pub use entry::LogEntry;
 pub use error::LogError;
 pub use files::{File, Files, LocalFiles, Lock, Work, make_dirs};

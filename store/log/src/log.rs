@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     ops::Range,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -13,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::{
     commit_hint::CommitHint,
+    durations::{DurationCounts, Durations},
     entry::LogEntry,
     error::LogError,
     files::{Files, LocalFiles, Lock},
@@ -68,6 +72,7 @@ struct Handle<E: LogEntry> {
     shared: Arc<Shared<E>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     commit_hint: CommitHint,
+    files: Arc<dyn Files>,
     _lock: Lock,
 }
 
@@ -76,6 +81,8 @@ pub(crate) struct Shared<E> {
     pub queue: Queue<E>,
     /// Since when the writer has been at its present command.
     pub busy_since: Mutex<Option<Instant>>,
+    pub fsyncs: Durations,
+    pub written_bytes: AtomicU64,
     pub state: Mutex<State<E>>,
 }
 
@@ -143,6 +150,8 @@ impl<E: LogEntry> Log<E> {
         let shared = Arc::new(Shared {
             queue: Queue::new(),
             busy_since: Mutex::new(None),
+            fsyncs: Durations::of_disk(),
+            written_bytes: AtomicU64::new(0),
             state: Mutex::new(State {
                 segments,
                 cache: VecDeque::new(),
@@ -170,7 +179,13 @@ impl<E: LogEntry> Log<E> {
             buffered: Vec::new(),
         };
         let thread = files.start(Box::new(writer)).map_err(LogError::io(&dir))?;
-        Ok(Self { handle: Arc::new(Handle { dir, shared, writer: Mutex::new(thread), commit_hint, _lock: lock }) })
+        let writer = Mutex::new(thread);
+        Ok(Self { handle: Arc::new(Handle { dir, shared, writer, commit_hint, files, _lock: lock }) })
+    }
+
+    /// Lets writes fail that wait for something to change ([`Files::stop_waiting`]), so that the log can be closed.
+    pub fn stop_waiting(&self) {
+        self.handle.files.stop_waiting();
     }
 
     /// Appends consecutive entries. They are readable when this returns; `done` is told, on the writer's thread, when
@@ -302,8 +317,12 @@ impl<E: LogEntry> Log<E> {
                 payloads
                     .into_iter()
                     .zip(first_index..)
-                    .map(|(payload, index)| {
-                        E::decode(payload).map_err(|reason| extent.damaged(0, format!("entry {index}: {reason}")))
+                    .map(|(payload, index)| match E::decode(payload) {
+                        Ok(entry) if entry.index() == index => Ok(entry),
+                        Ok(entry) => {
+                            Err(extent.damaged(0, format!("entry {index}: it says that it is {}", entry.index())))
+                        }
+                        Err(reason) => Err(extent.damaged(0, format!("entry {index}: {reason}"))),
                     })
                     .collect()
             });
@@ -372,6 +391,18 @@ impl<E: LogEntry> Log<E> {
             kept_bytes += segment.size_bytes;
         }
         None
+    }
+
+    /// How long fsyncs of entries took since the start.
+    #[must_use]
+    pub fn fsyncs(&self) -> DurationCounts {
+        self.handle.shared.fsyncs.counts()
+    }
+
+    /// Bytes of entries written since the start.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.handle.shared.written_bytes.load(Ordering::Relaxed)
     }
 
     /// How long the writer has been at its present write or fsync; zero if it waits for work. A disk that hangs shows

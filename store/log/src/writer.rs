@@ -1,6 +1,11 @@
 //! The one thread that writes.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use xebec_store_core::{PlantedBug, is_planted};
 
@@ -167,6 +172,7 @@ impl<E: LogEntry> Writer<E> {
             (segment.file.clone(), segment.path.clone(), segment.size_bytes)
         };
         file.write_all_at(&self.buffer, at).map_err(LogError::io(&path))?;
+        self.shared.written_bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
         let mut state = self.shared.state.lock();
         let segment = state.segments.back_mut().expect("only this thread removes segments");
         segment.size_bytes += self.buffer.len() as u64;
@@ -183,7 +189,9 @@ impl<E: LogEntry> Writer<E> {
         };
         if let Some((file, path, size)) = active {
             if !is_planted(PlantedBug::SkipFsync) {
+                let begun = Instant::now();
                 file.sync_data().map_err(LogError::io(&path))?;
+                self.shared.fsyncs.observe(begun.elapsed());
             }
             self.synced_bytes = size;
         }

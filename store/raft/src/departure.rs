@@ -16,6 +16,10 @@ pub(crate) const REMOVED: &str = "the member has been permanently removed from t
 /// How often a member that nobody leads, or that does not vote, asks whether it is still a member.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a removed member goes on, so that who asked it for its removal is answered (etcd
+/// `server/etcdserver/server.go`, `stopWithDelay`).
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// A reason to end, once there is one.
 #[derive(Debug)]
 pub(crate) struct Departure(watch::Sender<Option<String>>);
@@ -60,6 +64,7 @@ impl Member {
             if let Ok(Err(error)) = kept {
                 tracing::warn!(%error, "the removal could not be noted in the data directory");
             }
+            tokio::time::sleep(FAREWELL).await;
         }
         self.stopped().cancel();
     }

@@ -39,6 +39,7 @@ mod stall;
 mod start;
 mod state_machine;
 mod surroundings;
+mod traffic;
 mod types;
 mod wire;
 
@@ -59,4 +60,5 @@ pub use roster::{MemberInfo, Roster};
 pub use seed::{Seed, SeedError, SeedRevisions};
 pub use start::{ELECTION_MILLIS_DEFAULT, HEARTBEAT_MILLIS_DEFAULT, MemberConfig, start, start_here};
 pub use surroundings::{Retention, Surroundings};
+pub use traffic::PeerCounts;
 pub use types::{Batch, MemberId, MemberNode, Outcome, Outcomes, TypeConfig};

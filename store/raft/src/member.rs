@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use xebec_proto::xebec::peer::v1::{LeaseRemainingRequest, leader_client::LeaderClient};
 use xebec_store_core::{ClusterTime, Command, LeaseId};
 use xebec_store_disk::{CompactionStep, Keyspace};
+use xebec_store_log::DurationCounts;
 
 use crate::{
     blocking::blocking,
@@ -31,11 +32,12 @@ use crate::{
     papers::Papers,
     peers::{Dialer, PeerChannel, Peers},
     proposer::{self, Proposal, limited, pause},
-    quorum::leader_in_touch,
+    quorum::{Heard, leader_in_touch},
     reader::{self, ReadReply},
     reconfiguration::ReconfigurationLimits,
     renewals::{self, Renewal},
     state_machine::{Machine, StateMachine},
+    traffic::{PeerCounts, Traffic},
     types::{MemberId, MemberNode, Outcome, TypeConfig},
 };
 
@@ -57,6 +59,7 @@ pub(crate) struct Inner {
     pub peers: Arc<Peers>,
     pub papers: Arc<Papers>,
     pub departure: Arc<Departure>,
+    pub heard: Heard,
     /// The other members that a member without memory asks, and itself.
     pub first_members: BTreeMap<MemberId, MemberNode>,
     pub limits: ReconfigurationLimits,
@@ -186,6 +189,45 @@ impl Member {
 
     pub(crate) fn first_members(&self) -> &BTreeMap<MemberId, MemberNode> {
         &self.0.first_members
+    }
+
+    pub(crate) fn traffic(&self) -> &Traffic {
+        self.0.peers.traffic()
+    }
+
+    /// What was said to and by each other member since the start.
+    #[must_use]
+    pub fn peer_counts(&self) -> Vec<(MemberId, Arc<PeerCounts>)> {
+        self.traffic().all().into_iter().filter(|(id, _)| *id != 0).collect()
+    }
+
+    /// How long commits to the keyspace took since the start.
+    #[must_use]
+    pub fn commits(&self) -> DurationCounts {
+        self.0.machine.commits.counts()
+    }
+
+    /// How long fsyncs of the log took since the start.
+    #[must_use]
+    pub fn log_fsyncs(&self) -> DurationCounts {
+        self.0.machine.log.fsyncs()
+    }
+
+    /// Bytes of entries that were written to the log since the start.
+    #[must_use]
+    pub fn log_written_bytes(&self) -> u64 {
+        self.0.machine.log.written_bytes()
+    }
+
+    /// Entries that are committed and not yet applied here.
+    pub(crate) fn unapplied_entries(&self) -> u64 {
+        let metrics = self.0.raft.metrics();
+        let committed = metrics.borrow_watched().local_committed.as_ref().map_or(0, |committed| committed.index);
+        committed.saturating_sub(*self.feed().applied().borrow())
+    }
+
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.0.heard
     }
 
     pub(crate) fn limits(&self) -> ReconfigurationLimits {
@@ -370,7 +412,7 @@ impl Member {
         let metrics = metrics.borrow_watched();
         MemberStatus {
             term: metrics.current_term,
-            leader: metrics.current_leader,
+            leader: *self.0.leaders.borrow(),
             last_index: metrics.last_log_index.unwrap_or(0),
             committed_index: metrics.local_committed.as_ref().map_or(0, |committed| committed.index),
             applied_index: *self.feed().applied().borrow(),
@@ -382,6 +424,7 @@ impl Member {
     /// Stops Raft and all its work. The log and the keyspace close when the last handle is gone.
     pub async fn stop(&self) {
         self.0.stop.cancel();
+        self.0.machine.log.stop_waiting();
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not stop cleanly");
         }
@@ -442,7 +485,7 @@ impl Member {
         loop {
             let (leader, failed) = {
                 let now = metrics.borrow_watched();
-                (leader_in_touch(&now, self.id(), self.0.election_timeout), now.running_state.clone().err())
+                (leader_in_touch(&now, self.id(), self.0.election_timeout, &self.0.heard), now.running_state.clone().err())
             };
             if let Some(error) = failed {
                 tracing::error!(%error, "Raft has stopped");

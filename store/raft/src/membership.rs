@@ -54,7 +54,8 @@ impl Member {
         self.machine().roster.borrow().member(self.id()).is_some_and(|member| member.is_learner)
     }
 
-    /// Changes the membership. When it returns, this member's roster shows the change.
+    /// Changes the membership. When it returns, this member's roster shows the change, unless this member has removed
+    /// itself: then it is sent nothing any more.
     ///
     /// # Errors
     /// The outer error says that the cluster did not answer, see [`RequestFailure`]; the inner one that it refused.
@@ -71,6 +72,7 @@ impl Member {
             match answer {
                 Err(RequestFailure::NotLeader) if Instant::now() >= deadline => return Err(RequestFailure::NoLeader),
                 Err(RequestFailure::NotLeader) => pause(&mut leaders, leader, deadline).await,
+                Ok(Ok(id)) if change == MembershipChange::Remove(self.id()) => return Ok(Ok(id)),
                 Ok(outcome) => {
                     self.linearizable().await?;
                     return Ok(outcome);

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::{
     OptionalSend, RaftNetworkFactory, RaftNetworkV2,
     base::{BoxFuture, BoxStream},
@@ -14,13 +14,14 @@ use openraft::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Response, Status};
 use xebec_proto::xebec::peer::v1::{Frame, raft_client::RaftClient};
 
 use crate::{
     peers::{PeerChannel, Peers, Purpose},
     snapshot::{self, SnapshotData},
+    traffic::PeerCounts,
     types::{MemberId, MemberNode, TypeConfig, Vote},
     wire,
 };
@@ -38,6 +39,7 @@ pub(crate) struct PeerClient {
     to: MemberId,
     node: MemberNode,
     purpose: Purpose,
+    counts: Arc<PeerCounts>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -58,7 +60,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 impl Network {
     fn client(&self, to: MemberId, node: &MemberNode, purpose: Purpose) -> PeerClient {
-        PeerClient { peers: self.0.clone(), to, node: node.clone(), purpose }
+        PeerClient { peers: self.0.clone(), to, node: node.clone(), purpose, counts: self.0.traffic().with(to) }
     }
 }
 
@@ -66,15 +68,24 @@ impl PeerClient {
     fn client(&self) -> Result<RaftClient<PeerChannel>, Unreachable<TypeConfig>> {
         self.peers.raft(self.to, &self.node, self.purpose)
     }
+
+    fn request<T: Serialize>(&self, message: &T) -> Rpc<Frame> {
+        let frame = frame(message).map_err(|error| NetworkError::new(&error))?;
+        self.counts.sent(frame.body.len());
+        Ok(frame)
+    }
+
+    fn reply<T: DeserializeOwned>(&self, response: Result<Response<Frame>, Status>) -> Rpc<T> {
+        if let Ok(response) = &response {
+            self.counts.received(response.get_ref().body.len());
+        }
+        reply(response)
+    }
 }
 
 /// Wraps a Raft message for the wire.
 pub(crate) fn frame<T: Serialize>(message: &T) -> Result<Frame, wire::WireError> {
     Ok(Frame { format: u32::from(wire::FORMAT), body: wire::encode(message)?.into() })
-}
-
-fn request<T: Serialize>(message: &T) -> Rpc<Frame> {
-    frame(message).map_err(|error| NetworkError::new(&error).into())
 }
 
 fn reply<T: DeserializeOwned>(response: Result<Response<Frame>, Status>) -> Rpc<T> {
@@ -107,8 +118,14 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let mut client = self.client()?;
-        let request = request(&rpc)?;
-        within(&option, async move { reply(client.heartbeat(request).await) }).await
+        let request = self.request(&rpc)?;
+        let begun = Instant::now();
+        let answer = within(&option, async { self.reply(client.heartbeat(request).await) }).await;
+        match &answer {
+            Ok(_) => self.counts.round_trips().observe(begun.elapsed()),
+            Err(_) => self.counts.heartbeat_failed(),
+        }
+        answer
     }
 
     fn stream_append<'s, S>(
@@ -130,8 +147,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
             }
             let mut client = self.client()?;
+            let (sent, received) = (self.counts.clone(), self.counts.clone());
             let requests = input
                 .map(|request| frame(&request))
+                .inspect_ok(move |frame| sent.sent(frame.body.len()))
                 .take_while(|frame| {
                     if let Err(error) = frame {
                         tracing::error!(%error, "cannot encode log entries");
@@ -144,21 +163,23 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                 within(&option, async move { client.append(requests).await.map_err(|status| failure(&status)) })
                     .await?
                     .into_inner();
-            let results = responses.map(|response| reply(response.map(Response::new)));
+            let results = responses
+                .inspect_ok(move |frame| received.received(frame.body.len()))
+                .map(|response| reply(response.map(Response::new)));
             Ok(Box::pin(results) as BoxStream<'s, _>)
         })
     }
 
     async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
         let mut client = self.client()?;
-        let request = request(&rpc)?;
-        within(&option, async move { reply(client.vote(request).await) }).await
+        let request = self.request(&rpc)?;
+        within(&option, async { self.reply(client.vote(request).await) }).await
     }
 
     async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
         let mut client = self.client()?;
-        let request = request(&rpc)?;
-        within(&option, async move { reply(client.pre_vote(request).await) }).await
+        let request = self.request(&rpc)?;
+        within(&option, async { self.reply(client.pre_vote(request).await) }).await
     }
 
     async fn full_snapshot(
@@ -184,7 +205,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
         let mut client = self.client()?;
-        let request = request(&rpc)?;
-        within(&option, async move { reply(client.transfer_leader(request).await) }).await
+        let request = self.request(&rpc)?;
+        within(&option, async { self.reply(client.transfer_leader(request).await) }).await
     }
 }

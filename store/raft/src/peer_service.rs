@@ -1,12 +1,15 @@
 //! What this member answers to the others.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
-use futures::{Stream, StreamExt};
-use openraft::{errors::RaftError, raft::VoteRequest};
+use futures::{Stream, StreamExt, TryStreamExt};
+use openraft::{
+    errors::RaftError,
+    raft::{AppendEntriesRequest, VoteRequest},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
-use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, service::interceptor::InterceptedService};
 use xebec_proto::xebec::peer::v1::{
     Frame, LeaseRemainingRequest, LeaseRemainingResponse, LeaseRenewRequest, LeaseRenewResponse, MoveLeaderRequest,
     MoveLeaderResponse, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse, SnapshotPart,
@@ -21,11 +24,12 @@ use crate::{
     error::RequestFailure,
     member::{Member, REQUEST_TIMEOUT},
     network::frame,
-    peers::{CheckHeaders, PEER_MESSAGE_BYTES_MAX},
+    peers::{CheckHeaders, FROM_KEY, PEER_MESSAGE_BYTES_MAX, id_in},
     proposer::{BATCH_COMMANDS_MAX, limited},
     reader,
     renewals::RENEWALS_PER_ROUND_MAX,
     snapshot,
+    traffic::PeerCounts,
     types::{AppendResult, TypeConfig, log_id},
     wire,
 };
@@ -35,6 +39,12 @@ use crate::{
 pub struct PeerService(Member);
 
 impl PeerService {
+    /// What is counted of the member that calls.
+    fn counts(&self, metadata: &MetadataMap) -> Arc<PeerCounts> {
+        let from = id_in(metadata, FROM_KEY).filter(|from| self.0.roster().member(*from).is_some());
+        self.0.traffic().with(from.unwrap_or(0))
+    }
+
     /// The services to mount on the peer port.
     pub fn routes(member: &Member) -> tonic::service::Routes {
         let check = CheckHeaders {
@@ -77,9 +87,12 @@ impl Raft for PeerService {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 
     async fn append(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::AppendStream>, Status> {
+        let (member, counts) = (self.0.clone(), self.counts(request.metadata()));
         let requests = request
             .into_inner()
-            .map(|frame| frame.and_then(|frame| read(&frame)))
+            .inspect_ok(move |frame| counts.received(frame.body.len()))
+            .map(|frame| frame.and_then(|frame| read::<AppendEntriesRequest<TypeConfig>>(&frame)))
+            .inspect_ok(move |request| member.heard().note(&request.vote))
             .take_while(|request| {
                 if let Err(status) = request {
                     tracing::debug!(%status, "a replication stream ended");
@@ -95,7 +108,9 @@ impl Raft for PeerService {
     }
 
     async fn heartbeat(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        let request = read(request.get_ref())?;
+        self.counts(request.metadata()).received(request.get_ref().body.len());
+        let request: AppendEntriesRequest<TypeConfig> = read(request.get_ref())?;
+        self.0.heard().note(&request.vote);
         let response = self.0.raft().append_entries(request).await.map_err(|error| stopped(&error))?;
         write(&response)
     }
@@ -125,6 +140,7 @@ impl Raft for PeerService {
             Status::aborted(error.to_string())
         })?;
         tracing::info!(meta = %snapshot.meta, "received a snapshot");
+        self.0.heard().note(&vote);
         let response = self.0.raft().install_full_snapshot(vote, snapshot).await.map_err(|error| stopped(&error))?;
         write(&response)
     }

@@ -27,6 +27,7 @@ use crate::{
     identity::Identity,
     papers::Papers,
     roster::Roster,
+    traffic::Traffic,
     types::{MemberId, MemberNode, TypeConfig},
 };
 
@@ -130,6 +131,7 @@ pub(crate) struct Peers {
     /// Connections live on Raft's runtime, whoever uses them first.
     runtime: Handle,
     channels: Mutex<HashMap<(MemberId, Purpose), (MemberNode, PeerTransport)>>,
+    traffic: Traffic,
 }
 
 impl fmt::Debug for Peers {
@@ -147,11 +149,16 @@ impl Peers {
         departure: Arc<Departure>,
     ) -> Self {
         let Identity { member: own, cluster } = identity;
-        Self { cluster, own, dial, rosters, departure, runtime, channels: Mutex::new(HashMap::new()) }
+        let (channels, traffic) = (Mutex::new(HashMap::new()), Traffic::default());
+        Self { cluster, own, dial, rosters, departure, runtime, channels, traffic }
     }
 
     pub fn dialer(&self) -> &Dialer {
         &self.dial
+    }
+
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// A channel to a member: to where the last committed membership has it, or else to `node`.
@@ -206,7 +213,7 @@ pub(crate) struct CheckHeaders {
     pub rosters: watch::Receiver<Arc<Roster>>,
 }
 
-fn id_in(metadata: &MetadataMap, key: &str) -> Option<u64> {
+pub(crate) fn id_in(metadata: &MetadataMap, key: &str) -> Option<u64> {
     u64::from_str_radix(metadata.get(key)?.to_str().ok()?, 16).ok()
 }
 

@@ -22,6 +22,9 @@ use crate::{
 pub(crate) const BATCH_COMMANDS_MAX: usize = 4_096;
 /// Bytes of commands in one log entry; one larger command still fits alone.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Entries that may be committed and not yet applied here before nothing more is proposed (etcd
+/// `server/etcdserver/v3_server.go`, `maxGapBetweenApplyAndCommitIndex`).
+const UNAPPLIED_ENTRIES_MAX: u64 = 5_000;
 /// Entries proposed and not yet applied. While so many are under way, proposals gather for the next.
 const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 /// Proposals that may wait (etcd refuses at 5,000 entries between committed and applied).
@@ -83,7 +86,10 @@ async fn submit(member: &Member, proposals: Vec<Proposal>) {
     let deadline = proposals.iter().map(|proposal| proposal.deadline).max().unwrap_or_else(Instant::now);
     let (commands, replies): (Vec<_>, Vec<_>) =
         proposals.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
-    let result = submit_commands(member, commands, deadline).await;
+    let result = match member.unapplied_entries() {
+        0..=UNAPPLIED_ENTRIES_MAX => submit_commands(member, commands, deadline).await,
+        _ => Err(RequestFailure::TooManyRequests),
+    };
     let outcomes: Vec<Result<Outcome, RequestFailure>> = match result {
         Ok(outcomes) if outcomes.len() == replies.len() => outcomes.into_iter().map(Ok).collect(),
         Ok(outcomes) => {

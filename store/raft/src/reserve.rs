@@ -1,11 +1,19 @@
-//! Room that is kept free on the data's disk, so that a full disk can be emptied: a file of allocated space, given up
-//! when the disk runs full, and taken again when there is room.
+//! Room that is kept free on the data's disk, so that a full disk can be emptied: files of allocated space, given up when
+//! the disk runs full, and taken again when there is room.
+//!
+//! One is for a member that runs: deletions and compactions need some space. The other is for one that starts: neither
+//! RocksDB nor Raft can begin without writing (a manifest, a flush of what the log repeats, a vote), so that a member whose
+//! disk filled up behind its back could not even be asked to delete something. It is given up by halves, so that several
+//! starts in a row find some even if somebody else fills what was freed.
 
 use std::{
     fmt, fs, io,
     os::fd::AsFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -13,9 +21,15 @@ use std::{
 use xebec_store_log::{File, Files, LocalFiles, Lock, Work};
 
 const FILE_NAME: &str = "reserve";
-/// Bytes kept on a large disk; on a smaller one its [`RESERVE_DISK_PART`]th.
+const START_FILE_NAME: &str = "reserve-to-start";
+/// Bytes of each reserve on a large disk; on a smaller one its [`RESERVE_DISK_PART`]th.
 const RESERVE_BYTES_MAX: u64 = 64 << 20;
 const RESERVE_DISK_PART: u64 = 16;
+/// A member starts as it is if so many bytes are free (or a reserve's worth, on a small disk). It takes less than the
+/// keyspace's write buffers, which may have to be flushed while the log is repeated.
+const START_BYTES: u64 = 32 << 20;
+/// A reserve to start is not cut to less than this: then all of it goes.
+const START_RESERVE_BYTES_MIN: u64 = 16 << 20;
 /// How long the log's writer waits before it tries again to write to a full disk, and how often it says so.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const REMINDER: Duration = Duration::from_secs(10);
@@ -24,6 +38,7 @@ const REMINDER: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Reserve {
     path: PathBuf,
+    start_path: PathBuf,
 }
 
 /// How much room a disk has.
@@ -35,12 +50,15 @@ pub struct DiskSpace {
     pub free_bytes: u64,
     /// Bytes of the reserve; 0 while it is given up.
     pub reserved_bytes: u64,
+    /// Bytes of the reserve for a start.
+    pub start_reserved_bytes: u64,
 }
 
 impl Reserve {
     /// The reserve of a member's data directory.
     pub fn of(data_dir: &Path) -> Reserve {
-        Reserve { path: data_dir.join("member").join(FILE_NAME) }
+        let dir = data_dir.join("member");
+        Reserve { path: dir.join(FILE_NAME), start_path: dir.join(START_FILE_NAME) }
     }
 
     /// Measures the disk. May block.
@@ -50,54 +68,100 @@ impl Reserve {
     pub fn measure(&self) -> io::Result<DiskSpace> {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let stat = nix::sys::statvfs::statvfs(dir)?;
-        let reserved_bytes = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        let length_bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         Ok(DiskSpace {
             total_bytes: stat.blocks() * stat.fragment_size(),
             free_bytes: stat.blocks_available() * stat.fragment_size(),
-            reserved_bytes,
+            reserved_bytes: length_bytes(&self.path),
+            start_reserved_bytes: length_bytes(&self.start_path),
         })
     }
 
-    /// Bytes that the reserve of a disk of this size has.
+    /// Bytes that each reserve of a disk of this size has.
     pub fn size_bytes(total_bytes: u64) -> u64 {
         RESERVE_BYTES_MAX.min(total_bytes / RESERVE_DISK_PART)
     }
 
-    /// Allocates the reserve. May block.
+    /// Allocates both reserves. May block.
     ///
     /// # Errors
-    /// The operating system's, a full disk among them; nothing is left then.
+    /// The operating system's, a full disk among them.
     pub fn take(&self) -> io::Result<()> {
-        let bytes = Self::size_bytes(self.measure()?.total_bytes);
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&self.path)?;
-        let length = i64::try_from(bytes).map_err(io::Error::other)?;
-        let allocated = nix::fcntl::posix_fallocate(file.as_fd(), 0, length).map_err(io::Error::from);
-        if allocated.is_err() {
-            self.give_up()?;
+        let disk = self.measure()?;
+        let bytes = Self::size_bytes(disk.total_bytes);
+        for (path, has_bytes) in [(&self.start_path, disk.start_reserved_bytes), (&self.path, disk.reserved_bytes)] {
+            if has_bytes < bytes {
+                allocate(path, bytes)?;
+            }
         }
-        allocated
+        Ok(())
     }
 
-    /// Gives the reserve up: its space is free at once.
+    /// Gives the running member's reserve up: its space is free at once.
     ///
     /// # Errors
     /// The operating system's.
     pub fn give_up(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        remove(&self.path)
+    }
+
+    /// Before anything of a member is opened: gives reserves up as far as the disk is too full to start on. May block.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn make_room_to_start(&self) -> io::Result<()> {
+        if !self.path.parent().is_some_and(Path::is_dir) {
+            return Ok(());
         }
+        let disk = self.measure()?;
+        let needed_bytes = START_BYTES.min(Self::size_bytes(disk.total_bytes));
+        if disk.free_bytes >= needed_bytes {
+            return Ok(());
+        }
+        tracing::warn!(free_bytes = disk.free_bytes, needed_bytes, "starting on a full disk: giving reserves up");
+        self.give_up()?;
+        if self.measure()?.free_bytes >= needed_bytes {
+            return Ok(());
+        }
+        match disk.start_reserved_bytes / 2 {
+            half if half >= START_RESERVE_BYTES_MIN => {
+                fs::OpenOptions::new().write(true).open(&self.start_path)?.set_len(half)
+            }
+            _ => remove(&self.start_path),
+        }
+    }
+}
+
+/// Makes a file of so much space; nothing is left if there is not enough.
+fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let length = i64::try_from(bytes).map_err(io::Error::other)?;
+    let allocated = nix::fcntl::posix_fallocate(file.as_fd(), 0, length).map_err(io::Error::from);
+    if allocated.is_err() {
+        remove(path)?;
+    }
+    allocated
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
 /// The machine's files, with a reserve: a write to a full disk first uses that up, and then waits for room. The log's
 /// writer thus never fails for want of space; what waits for it is not acknowledged, and nothing is lost.
 #[derive(Clone, Debug)]
-pub(crate) struct ReservedFiles(pub Reserve);
+pub(crate) struct ReservedFiles {
+    reserve: Reserve,
+    /// Set when the member stops: then nothing waits any more.
+    stops: Arc<AtomicBool>,
+}
 
 struct ReservedFile {
     file: Arc<dyn File>,
-    reserve: Reserve,
+    files: ReservedFiles,
 }
 
 impl fmt::Debug for ReservedFile {
@@ -106,36 +170,41 @@ impl fmt::Debug for ReservedFile {
     }
 }
 
-/// Tries until it is not for want of space that it fails.
-fn until_room<T>(reserve: &Reserve, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let mut reminded: Option<Instant> = None;
-    loop {
-        match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                if reminded.is_none_or(|at| at.elapsed() > REMINDER) {
-                    tracing::error!(reserve = %reserve.path.display(), "the disk is full: writes wait for space");
-                    reminded = Some(Instant::now());
-                }
-                if let Err(error) = reserve.give_up() {
-                    tracing::error!(%error, "the reserve cannot be given up");
-                }
-                thread::sleep(RETRY_PAUSE);
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
 impl ReservedFiles {
+    pub fn new(reserve: Reserve) -> Self {
+        Self { reserve, stops: Arc::default() }
+    }
+
     fn guard(&self, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(ReservedFile { file, reserve: self.0.clone() })
+        Arc::new(ReservedFile { file, files: self.clone() })
+    }
+
+    /// Tries until it is not for want of space that it fails.
+    fn until_room<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let mut reminded: Option<Instant> = None;
+        loop {
+            match attempt() {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && !self.stops.load(Ordering::Acquire) => {
+                    if reminded.is_none_or(|at| at.elapsed() > REMINDER) {
+                        let reserve = self.reserve.path.display();
+                        tracing::error!(%reserve, "the disk is full: writes wait for space");
+                        reminded = Some(Instant::now());
+                    }
+                    if let Err(error) = self.reserve.give_up() {
+                        tracing::error!(%error, "the reserve cannot be given up");
+                    }
+                    thread::sleep(RETRY_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 }
 
 impl File for ReservedFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         // Written again from the start: what a failed attempt has left is overwritten.
-        until_room(&self.reserve, || self.file.write_all_at(bytes, offset))
+        self.files.until_room(|| self.file.write_all_at(bytes, offset))
     }
 
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
@@ -143,7 +212,7 @@ impl File for ReservedFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        until_room(&self.reserve, || self.file.set_len(bytes))
+        self.files.until_room(|| self.file.set_len(bytes))
     }
 
     // A failed sync is never tried again: what is on disk is unknown then.
@@ -170,15 +239,15 @@ impl Files for ReservedFiles {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        until_room(&self.0, || LocalFiles.create(path)).map(|file| self.guard(file))
+        self.until_room(|| LocalFiles.create(path)).map(|file| self.guard(file))
     }
 
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
-        until_room(&self.0, || LocalFiles.open(path, create)).map(|file| self.guard(file))
+        self.until_room(|| LocalFiles.open(path, create)).map(|file| self.guard(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        until_room(&self.0, || LocalFiles.rename(from, to))
+        self.until_room(|| LocalFiles.rename(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -196,36 +265,68 @@ impl Files for ReservedFiles {
     fn start(&self, writer: Box<dyn Work>) -> io::Result<Option<JoinHandle<()>>> {
         LocalFiles.start(writer)
     }
+
+    fn stop_waiting(&self) {
+        self.stops.store(true, Ordering::Release);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_reserve_takes_its_space_and_gives_it_back() {
+    fn reserve() -> (tempfile::TempDir, Reserve) {
         let dir = tempfile::TempDir::new().unwrap();
         fs::create_dir(dir.path().join("member")).unwrap();
         let reserve = Reserve::of(dir.path());
+        (dir, reserve)
+    }
+
+    #[test]
+    fn a_reserve_takes_its_space_and_gives_it_back() {
+        let (_dir, reserve) = reserve();
         reserve.take().unwrap();
         let taken = reserve.measure().unwrap();
-        assert_eq!(taken.reserved_bytes, Reserve::size_bytes(taken.total_bytes));
+        let size = Reserve::size_bytes(taken.total_bytes);
+        assert_eq!((taken.reserved_bytes, taken.start_reserved_bytes), (size, size));
         reserve.give_up().unwrap();
         reserve.give_up().unwrap();
-        assert_eq!(reserve.measure().unwrap().reserved_bytes, 0);
+        let left = reserve.measure().unwrap();
+        assert_eq!((left.reserved_bytes, left.start_reserved_bytes), (0, size));
+    }
+
+    #[test]
+    fn a_start_with_room_takes_nothing_from_the_reserves() {
+        let (_dir, reserve) = reserve();
+        reserve.take().unwrap();
+        let before = reserve.measure().unwrap();
+        reserve.make_room_to_start().unwrap();
+        let after = reserve.measure().unwrap();
+        assert_eq!(after.reserved_bytes, before.reserved_bytes);
+        assert_eq!(after.start_reserved_bytes, before.start_reserved_bytes);
+        let nothing = tempfile::TempDir::new().unwrap();
+        Reserve::of(&nothing.path().join("not there yet")).make_room_to_start().unwrap();
     }
 
     #[test]
     fn a_write_to_a_full_disk_uses_the_reserve_and_then_waits() {
-        let dir = tempfile::TempDir::new().unwrap();
-        fs::create_dir(dir.path().join("member")).unwrap();
-        let reserve = Reserve::of(dir.path());
+        let (_dir, reserve) = reserve();
         reserve.take().unwrap();
+        let files = ReservedFiles::new(reserve.clone());
         let mut attempts = 0;
-        let outcome = until_room(&reserve, || {
+        let outcome = files.until_room(|| {
             attempts += 1;
             if attempts < 3 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(reserve.measure()?.reserved_bytes) }
         });
         assert_eq!((outcome.unwrap(), attempts), (0, 3));
+    }
+
+    #[test]
+    fn nothing_waits_for_room_once_the_member_stops() {
+        let (_dir, reserve) = reserve();
+        let files = ReservedFiles::new(reserve);
+        files.stop_waiting();
+        let outcome = files.until_room(|| Err::<(), _>(io::ErrorKind::StorageFull.into()));
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

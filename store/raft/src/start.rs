@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xebec_store_core::ReadView;
 use xebec_store_disk::{Keyspace, Options};
-use xebec_store_log::{Log, LogOptions, make_dirs};
+use xebec_store_log::{Durations, Log, LogOptions, make_dirs};
 
 use crate::{
     admission::{Joined, find_cluster},
@@ -37,6 +37,7 @@ use crate::{
     papers::Papers,
     peers::{Dialer, Peers},
     proposer::PROPOSALS_WAITING_MAX,
+    quorum::Heard,
     reader::READERS_WAITING_MAX,
     reconfiguration::ReconfigurationLimits,
     renewals::RENEWALS_WAITING_MAX,
@@ -99,7 +100,15 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
         .build()
         .map_err(|error| StartError::Raft(error.to_string()))?;
     let handle = runtime.handle().clone();
-    let log_files = Arc::new(ReservedFiles(Reserve::of(&config.data_dir)));
+    let reserve = Reserve::of(&config.data_dir);
+    let making_room = reserve.clone();
+    match blocking(move || making_room.make_room_to_start()).await {
+        Ok(Ok(())) => {}
+        // What comes next says better what does not work.
+        Ok(Err(error)) => tracing::warn!(%error, "no room could be made to start"),
+        Err(error) => tracing::warn!(%error, "no room could be made to start"),
+    }
+    let log_files = Arc::new(ReservedFiles::new(reserve));
     let surroundings = Surroundings { log_files, ..Surroundings::default() };
     let started = handle.spawn(start_on(config, surroundings, RuntimeGuard(Some(runtime)))).await;
     started.map_err(|error| StartError::Raft(error.to_string()))?
@@ -171,6 +180,7 @@ async fn start_on(
         peers,
         papers: Arc::new(Papers::new(dir, passport)),
         departure,
+        heard: Heard::new(),
         first_members,
         limits: config.limits,
         election_timeout: Duration::from_millis(config.election_millis),
@@ -355,6 +365,7 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
         applied_entries: AtomicU64::new(0),
         applied_bytes: AtomicU64::new(0),
         snapshot_number: AtomicU64::new(0),
+        commits: Durations::of_disk(),
     })
 }
 

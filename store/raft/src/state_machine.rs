@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use futures::{Stream, StreamExt};
@@ -18,7 +19,7 @@ use openraft::{
 use tokio::sync::{Notify, oneshot, watch};
 use xebec_store_core::{Applied, Command, ReadView, Response, Revision, Write, apply_all};
 use xebec_store_disk::Keyspace;
-use xebec_store_log::Log;
+use xebec_store_log::{Durations, Log};
 
 use crate::{
     blocking::blocking,
@@ -55,6 +56,8 @@ pub(crate) struct Machine {
     pub applied_entries: AtomicU64,
     pub applied_bytes: AtomicU64,
     pub snapshot_number: AtomicU64,
+    /// How long commits to the keyspace take.
+    pub commits: Durations,
 }
 
 #[derive(Clone)]
@@ -85,7 +88,9 @@ impl Machine {
         let membership = self.membership(last, revision, &mut applied)?;
         // Evidence for the next start, see `LogEnd`.
         self.keyspace.note_log_kept(self.log.flushed_index());
+        let begun = Instant::now();
         self.keyspace.commit(position(&last.log_id), membership.as_deref(), &applied).map_err(io::Error::other)?;
+        self.commits.observe(begun.elapsed());
         if roster::concerns(entries.iter()) {
             self.publish_roster()?;
         }

@@ -50,7 +50,7 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
-        let (view, caller) = self.0.view_as(&Credentials::of(&request), !request.get_ref().linearizable).await?;
+        let (view, caller) = self.0.who(&Credentials::of(&request), !request.get_ref().linearizable).await?;
         permit(&view, &caller, Demand::Known)?;
         Ok(Response::new(pb::MemberListResponse { header: self.header(), members: self.members() }))
     }
@@ -73,8 +73,11 @@ impl Cluster for ClusterService {
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
         self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
-        self.change(MembershipChange::Remove(request.get_ref().id)).await?;
-        Ok(Response::new(pb::MemberRemoveResponse { header: self.header(), members: self.members() }))
+        let id = request.get_ref().id;
+        self.change(MembershipChange::Remove(id)).await?;
+        // A member that removed itself is sent no entries any more, its own removal included.
+        let members = self.members().into_iter().filter(|member| member.id != id).collect();
+        Ok(Response::new(pb::MemberRemoveResponse { header: self.header(), members }))
     }
 
     async fn member_update(

@@ -109,8 +109,16 @@ impl Context {
     /// The keyspace; with everything acknowledged so far, unless `serializable`.
     pub async fn view(&self, serializable: bool) -> Result<Arc<View>, Status> {
         self.check_health()?;
+        self.any_view(serializable).await
+    }
+
+    /// As [`Context::view`], whatever is known of this member's data: for what tells about the member, not about keys.
+    pub async fn any_view(&self, serializable: bool) -> Result<Arc<View>, Status> {
         if !serializable {
-            self.member.linearizable().await.map_err(IntoStatus::into_status)?;
+            self.member.linearizable().await.map_err(|failure| {
+                self.metrics.read_indexes_failed.inc();
+                failure.into_status()
+            })?;
         }
         Ok(self.member.keyspace().view())
     }

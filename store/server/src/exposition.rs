@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use xebec_store_log::DurationCounts;
+
 /// The content type of the format.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -160,6 +162,10 @@ impl Exposition {
         bucket(self, "+Inf", count);
         self.sample(&format!("{name}_sum"), labels, sum_seconds);
         self.sample(&format!("{name}_count"), labels, count);
+    }
+
+    pub fn duration_counts(&mut self, name: &str, labels: Labels<'_>, counts: &DurationCounts) {
+        self.buckets(name, labels, counts.buckets.iter().copied(), counts.count, counts.sum_seconds);
     }
 
     pub fn call_durations(&mut self, name: &str, labels: Labels<'_>, durations: &CallDurations) {

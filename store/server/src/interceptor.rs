@@ -19,12 +19,15 @@ use http::HeaderMap;
 use http_body::Frame;
 use prost_reflect::DescriptorPool;
 use tonic::{Code, Status};
+use xebec_store_core::RequestError;
 
 use crate::{
     context::Context,
     exposition::{CallDurations, Counter, Exposition},
+    message_limit::LimitedMessages,
     range_read::HeldReservation,
-    status,
+    run::GRPC_OVERHEAD_BYTES,
+    status::{self, IntoStatus},
 };
 
 /// Metadata with which a client refuses members that see no leader (etcd `rpctypes.MetadataRequireLeaderKey`).
@@ -180,15 +183,27 @@ pub(crate) async fn intercept(State(context): State<Context>, request: Request, 
         call.code = Code::Unavailable;
         return status::no_leader().into_http();
     }
+    let bytes_max = context.limits.request_bytes_max.saturating_add(GRPC_OVERHEAD_BYTES);
+    let received = context.metrics.received_bytes.clone();
+    let request = request.map(|body| LimitedMessages::around(body, bytes_max, received));
     let response = next.run(request).await;
     call.note(response.headers());
     let (mut parts, inner) = response.into_parts();
     let share = parts.extensions.remove::<HeldReservation>();
-    let leaderless: Option<Leaderless> = match needs_leader && is_stream {
-        true => Some(Box::pin(leaderless(context))),
+    let ending: Option<Ending> = match is_stream {
+        true => Some(Box::pin(ending(context, needs_leader))),
         false => None,
     };
-    Response::from_parts(parts, Body::new(Answer { inner, call, leaderless, share, is_over: false }))
+    Response::from_parts(parts, Body::new(Answer { inner, call, ending, share, is_over: false }))
+}
+
+/// Why a stream must not go on, as soon as there is a reason.
+async fn ending(context: Context, needs_leader: bool) -> Status {
+    let health = context.health.clone();
+    tokio::select! {
+        () = health.corrupt().cancelled() => RequestError::Corrupt.into_status(),
+        () = leaderless(context), if needs_leader => status::no_leader(),
+    }
 }
 
 /// Ends when there was no leader for three election timeouts.
@@ -206,13 +221,13 @@ async fn leaderless(context: Context) {
     }
 }
 
-type Leaderless = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Ending = Pin<Box<dyn Future<Output = Status> + Send>>;
 
 /// A response on its way.
 struct Answer {
     inner: Body,
     call: Call,
-    leaderless: Option<Leaderless>,
+    ending: Option<Ending>,
     /// The response's share of the budget, held until it is sent.
     share: Option<HeldReservation>,
     is_over: bool,
@@ -229,10 +244,10 @@ impl http_body::Body for Answer {
         if self.is_over {
             return Poll::Ready(None);
         }
-        if let Some(leaderless) = &mut self.leaderless
-            && leaderless.as_mut().poll(cx).is_ready()
+        if let Some(ending) = &mut self.ending
+            && let Poll::Ready(status) = ending.as_mut().poll(cx)
         {
-            return Poll::Ready(Some(Ok(self.send_away(&status::no_leader()))));
+            return Poll::Ready(Some(Ok(self.send_away(&status))));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         match &polled {
@@ -241,6 +256,8 @@ impl http_body::Body for Answer {
                     self.call.context.metrics.calls.sent_bytes.inc_by(data.len() as u64);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.call.note(trailers);
+                    // Asked again, a stream that has failed would fail for ever.
+                    self.is_over = true;
                 }
             }
             Poll::Ready(_) => self.is_over = true,

@@ -49,6 +49,7 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         self.0.check_leader(request.metadata())?;
+        self.0.check_health()?;
         self.0.authorize(&Credentials::of(&request), Demand::Known).await?;
         let request = request.into_inner();
         validate::lease_ttl(request.ttl).map_err(IntoStatus::into_status)?;

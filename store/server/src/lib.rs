@@ -26,6 +26,7 @@ mod learner;
 mod lease;
 mod listen;
 mod maintenance;
+mod message_limit;
 mod metrics;
 mod operate;
 mod process;

@@ -87,7 +87,7 @@ impl Maintenance for MaintenanceService {
                 _ => return Err(Status::internal("etcdserver: internal error")),
             },
             None => {
-                let alarms = self.0.view(false).await?.alarms();
+                let alarms = self.0.any_view(false).await?.alarms();
                 alarms.into_iter().filter(|alarm| kind.is_none_or(|kind| alarm.kind == kind)).collect()
             }
         };
@@ -137,9 +137,8 @@ impl Maintenance for MaintenanceService {
 
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
-        let keyspace = self.0.member.keyspace().clone();
-        let hashed = blocking(move || keyspace.hash_kv(Revision(0)).map_err(IntoStatus::into_status)).await?;
-        Ok(Response::new(pb::HashResponse { header: Some(self.0.header(hashed.hash_revision)), hash: hashed.hash }))
+        let (revision, hash) = snapshot::hash(&self.0).await?;
+        Ok(Response::new(pb::HashResponse { header: Some(self.0.header(revision)), hash }))
     }
 
     async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
@@ -159,6 +158,8 @@ impl Maintenance for MaintenanceService {
 
     async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         self.0.authorize(&Credentials::of(&request), Demand::Admin).await?;
+        // Nobody should restore this one.
+        self.0.check_health()?;
         Ok(Response::new(snapshot::stream(&self.0).await?))
     }
 

@@ -1,9 +1,10 @@
 //! What `/metrics` shows, under etcd's names and of etcd's types where it means the same.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use xebec_store_core::ReadView;
+use xebec_store_raft::PeerCounts;
 
 use crate::{
     context::{Context, blocking},
@@ -32,6 +33,9 @@ pub(crate) struct Metrics {
     /// Results of `/livez` and `/readyz` by kind and check: the last one, successes, failures.
     pub checks: Mutex<BTreeMap<CheckName, CheckTally>>,
     pub ranges: Counter,
+    pub read_indexes_failed: Counter,
+    /// Bytes of clients' messages, shared with those who count them.
+    pub received_bytes: Arc<Counter>,
     pub watch_streams: Gauge,
     pub watchers: Gauge,
 }
@@ -47,6 +51,8 @@ impl Default for Metrics {
             health_failures: Counter::default(),
             checks: Mutex::default(),
             ranges: Counter::default(),
+            read_indexes_failed: Counter::default(),
+            received_bytes: Arc::default(),
             watch_streams: Gauge::default(),
             watchers: Gauge::default(),
         }
@@ -74,6 +80,7 @@ pub(crate) async fn follow_leaders(context: Context) {
 pub(crate) async fn render(context: &Context) -> String {
     let mut exposition = Exposition::default();
     server(context, &mut exposition);
+    disks_and_peers(context, &mut exposition);
     mvcc(context, &mut exposition).await;
     checks(context, &mut exposition);
     context.metrics.calls.expose(&mut exposition, context.limits.extensive_metrics);
@@ -111,6 +118,41 @@ fn server(context: &Context, out: &mut Exposition) {
     out.counter("etcd_server_health_failures", "Failed health checks.", metrics.health_failures.get());
     let reserved = context.responses.reserved_bytes();
     out.gauge("xebec_server_response_bytes_in_flight", "Bytes reserved for responses under way.", reserved);
+}
+
+fn disks_and_peers(context: &Context, out: &mut Exposition) {
+    let member = &context.member;
+    let name = "etcd_disk_wal_fsync_duration_seconds";
+    out.family(name, "histogram", "The latency distributions of fsync called by WAL.");
+    out.duration_counts(name, &[], &member.log_fsyncs());
+    out.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log.", member.log_written_bytes());
+    let name = "etcd_disk_backend_commit_duration_seconds";
+    out.family(name, "histogram", "The latency distributions of commits to the keyspace, which are not synced.");
+    out.duration_counts(name, &[], &member.commits());
+    let peers: Vec<_> = member.peer_counts().into_iter().map(|(id, counts)| (format!("{id:x}"), counts)).collect();
+    let mut each = |name: &str, kind: &str, help: &str, label: &str, value: fn(&PeerCounts) -> u64| {
+        out.family(name, kind, help);
+        for (id, counts) in &peers {
+            out.sample(name, &[(label, id)], value(counts));
+        }
+    };
+    let sent = "etcd_network_peer_sent_bytes_total";
+    each(sent, "counter", "The total number of bytes sent to peers.", "To", PeerCounts::sent_bytes);
+    let received = "etcd_network_peer_received_bytes_total";
+    each(received, "counter", "The total number of bytes received from peers.", "From", PeerCounts::received_bytes);
+    let name = "etcd_network_peer_round_trip_time_seconds";
+    out.family(name, "histogram", "Round-trip time between peers, of heartbeats.");
+    for (id, counts) in &peers {
+        out.duration_counts(name, &[("To", id)], &counts.round_trips().counts());
+    }
+    let failed: u64 = peers.iter().map(|(_, counts)| counts.heartbeats_failed()).sum();
+    out.counter("etcd_server_heartbeat_send_failures_total", "Heartbeats that were not answered.", failed);
+    let metrics = &context.metrics;
+    let failed = metrics.read_indexes_failed.get();
+    out.counter("etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.", failed);
+    let received = metrics.received_bytes.get();
+    let name = "etcd_network_client_grpc_received_bytes_total";
+    out.counter(name, "The total number of bytes received from grpc clients.", received);
 }
 
 async fn mvcc(context: &Context, out: &mut Exposition) {

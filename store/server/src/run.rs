@@ -33,8 +33,8 @@ use crate::{
     watch::WatchService,
 };
 
-/// Bytes that gRPC may add to a request before it is refused unread (etcd `grpcOverheadBytes`).
-const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
+/// Bytes by which a message may be larger than a request may be, before it is refused unread (etcd `grpcOverheadBytes`).
+pub(crate) const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// Why a store member could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -173,19 +173,17 @@ pub(crate) fn limits(flags: &Flags) -> Limits {
 
 /// The gRPC services for clients.
 pub(crate) fn client_router(context: &Context) -> Router {
-    let bytes_max = context.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
-    let kv = KvServer::new(KvService(context.clone())).max_decoding_message_size(bytes_max);
-    let watch = WatchServer::new(WatchService(context.clone())).max_decoding_message_size(bytes_max);
-    let lease = LeaseServer::new(LeaseService(context.clone()));
-    tonic::service::Routes::new(kv)
-        .add_service(watch)
-        .add_service(lease)
-        .add_service(AuthServer::new(AuthService(context.clone())))
-        .add_service(ClusterServer::new(ClusterService(context.clone())))
-        .add_service(MaintenanceServer::new(MaintenanceService(context.clone())))
-        .add_service(LockServer::new(LockService(context.clone())))
-        .add_service(ElectionServer::new(ElectionService(context.clone())))
-        .add_service(HealthServer::new(HealthService(context.clone())))
+    // Who serves these checks how large messages are, in etcd's words: see `message_limit`.
+    let none = usize::MAX;
+    tonic::service::Routes::new(KvServer::new(KvService(context.clone())).max_decoding_message_size(none))
+        .add_service(WatchServer::new(WatchService(context.clone())).max_decoding_message_size(none))
+        .add_service(LeaseServer::new(LeaseService(context.clone())).max_decoding_message_size(none))
+        .add_service(AuthServer::new(AuthService(context.clone())).max_decoding_message_size(none))
+        .add_service(ClusterServer::new(ClusterService(context.clone())).max_decoding_message_size(none))
+        .add_service(MaintenanceServer::new(MaintenanceService(context.clone())).max_decoding_message_size(none))
+        .add_service(LockServer::new(LockService(context.clone())).max_decoding_message_size(none))
+        .add_service(ElectionServer::new(ElectionService(context.clone())).max_decoding_message_size(none))
+        .add_service(HealthServer::new(HealthService(context.clone())).max_decoding_message_size(none))
         .into_axum_router()
         .layer(axum::middleware::from_fn_with_state(context.member.clone(), learner::refuse))
 }

@@ -166,7 +166,11 @@ impl WatchStream {
         if request.start_revision < 0 {
             return self.refuse(status::COMPACTED).await;
         }
-        if let Err(status) = self.context.authorize(&self.credentials, Demand::Read(&range)).await {
+        let permitted = match self.context.check_health() {
+            Ok(()) => self.context.authorize(&self.credentials, Demand::Read(&range)).await.map(drop),
+            corrupt => corrupt,
+        };
+        if let Err(status) = permitted {
             return self.refuse(&watch_refusal(&status)).await;
         }
         let refusal = if is_empty {

@@ -3,16 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use xebec_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
-    LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader, TxnRequest, TxnResponse,
+    AlarmRequest, AlarmType, CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, MoveLeaderRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader, SnapshotRequest,
+    StatusRequest, TxnRequest, TxnResponse,
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+    alarm_request::AlarmAction,
     compare::{CompareResult, CompareTarget, TargetUnion},
     kv_client::KvClient,
     lease_client::LeaseClient,
+    maintenance_client::MaintenanceClient,
     request_op::Request,
     response_op::Response,
     watch_client::WatchClient,
@@ -20,7 +24,7 @@ use xebec_proto::etcdserverpb::{
 };
 
 mod processes;
-use processes::{Cluster, PATIENCE, get, put};
+use processes::{Cluster, PATIENCE, get, put, wait_for};
 
 async fn server() -> (Cluster, Channel) {
     let cluster = Cluster::new(1);
@@ -288,4 +292,108 @@ async fn a_kube_apiserver_gets_what_it_asks_for() {
     };
     assert!(kv.txn(claim.clone()).await.unwrap().into_inner().succeeded);
     assert!(!kv.txn(claim).await.unwrap().into_inner().succeeded);
+}
+
+#[tokio::test]
+async fn no_space_refuses_what_grows_and_corrupt_refuses_every_change() {
+    let (_cluster, channel) = server().await;
+    let mut kv = KvClient::new(channel.clone());
+    let mut leases = LeaseClient::new(channel.clone());
+    let maintenance = MaintenanceClient::new(channel);
+    for key in [b"a", b"b", b"c"] {
+        kv.put(put(key, b"v")).await.unwrap();
+    }
+    // Another member's alarm, so that nobody here takes it back.
+    let alarm = async |action: AlarmAction, alarm: AlarmType| {
+        let request = AlarmRequest { action: action.into(), member_id: 4711, alarm: alarm.into() };
+        maintenance.clone().alarm(request).await.unwrap().into_inner().alarms.len()
+    };
+    let txn = |request| TxnRequest { success: vec![op(request)], ..TxnRequest::default() };
+    let delete = |key: &'static str| DeleteRangeRequest { key: key.into(), ..Default::default() };
+    let no_space = (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded".to_owned());
+    assert_eq!(alarm(AlarmAction::Activate, AlarmType::Nospace).await, 1);
+    assert_eq!(refusal(kv.put(put(b"d", b"v")).await), no_space);
+    assert_eq!(refusal(kv.txn(txn(Request::RequestPut(put(b"d", b"v")))).await), no_space);
+    assert_eq!(refusal(leases.lease_grant(LeaseGrantRequest { id: 1, ttl: 60 }).await), no_space);
+    assert_eq!(kv.delete_range(delete("a")).await.unwrap().into_inner().deleted, 1);
+    kv.txn(txn(Request::RequestDeleteRange(delete("b")))).await.unwrap();
+    kv.compact(CompactionRequest { revision: 5, physical: false }).await.unwrap();
+    assert_eq!(kv.range(get(b"c")).await.unwrap().into_inner().count, 1);
+    assert_eq!(alarm(AlarmAction::Deactivate, AlarmType::Nospace).await, 1);
+    kv.put(put(b"d", b"v")).await.unwrap();
+    let corrupt = (Code::DataLoss, "etcdserver: corrupt cluster".to_owned());
+    assert_eq!(alarm(AlarmAction::Activate, AlarmType::Corrupt).await, 1);
+    assert_eq!(refusal(kv.put(put(b"e", b"v")).await), corrupt);
+    assert_eq!(refusal(kv.delete_range(delete("c")).await), corrupt);
+    assert_eq!(refusal(kv.compact(CompactionRequest { revision: 6, physical: false }).await), corrupt);
+    assert_eq!(refusal(leases.lease_grant(LeaseGrantRequest { id: 1, ttl: 60 }).await), corrupt);
+    assert_eq!(alarm(AlarmAction::Deactivate, AlarmType::Corrupt).await, 1);
+    kv.delete_range(delete("c")).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_smallest_ttl_and_the_pace_of_progress_follow_from_the_flags() {
+    let flags = ["--heartbeat-interval=200", "--election-timeout=1400", "--watch-progress-notify-interval=200ms"];
+    let cluster = Cluster::with_flags(1, &flags);
+    cluster.ready(0).await;
+    let channel = cluster.channel(0);
+    let granted = LeaseClient::new(channel.clone()).lease_grant(LeaseGrantRequest { id: 0, ttl: 1 }).await.unwrap();
+    assert_eq!(granted.into_inner().ttl, 3, "one and a half election timeouts are 2.1 seconds");
+    KvClient::new(channel.clone()).put(put(b"a", b"v")).await.unwrap();
+    let mut watching = Watching::open(&channel).await;
+    let created = watching.create(WatchCreateRequest { progress_notify: true, watch_id: 5, ..on("a", "") }).await;
+    assert!(created.created);
+    for _ in 0..2 {
+        let progress = watching.next().await;
+        assert_eq!((progress.watch_id, progress.events.len(), progress.header.unwrap().revision), (5, 0, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_ends_with_its_checksum_and_status_tells_everything() {
+    let (_cluster, channel) = server().await;
+    let mut kv = KvClient::new(channel.clone());
+    for number in 0..40u8 {
+        kv.put(put(&[b'k', number], &[number; 3_000])).await.unwrap();
+    }
+    let mut maintenance = MaintenanceClient::new(channel);
+    let mut chunks = maintenance.snapshot(SnapshotRequest {}).await.unwrap().into_inner();
+    let (mut file, mut last, mut left) = (Vec::new(), Bytes::new(), u64::MAX);
+    while let Some(chunk) = chunks.message().await.unwrap() {
+        assert!(chunk.blob.len() <= 32 * 1024 && (chunk.remaining_bytes < left || left == 0));
+        left = chunk.remaining_bytes;
+        file.extend_from_slice(&last);
+        last = chunk.blob;
+    }
+    assert_eq!((left, last.len(), file.len() % 512), (0, 32, 0));
+    assert_eq!(Sha256::digest(&file).as_slice(), last.as_ref());
+    let status = maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+    let header = status.header.unwrap();
+    assert!(status.version.starts_with("3.") && status.storage_version.starts_with("3."), "{status:?}");
+    assert_eq!((status.leader, header.revision, status.is_learner), (header.member_id, 41, false));
+    assert!(status.db_size > 0 && status.db_size_in_use > 0 && status.errors.is_empty(), "{status:?}");
+    assert!(status.raft_term > 0 && status.raft_index >= status.raft_applied_index && status.raft_applied_index > 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_moved_by_whoever_has_it() {
+    let cluster = Cluster::new(3);
+    for number in 0..3 {
+        cluster.ready(number).await;
+    }
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    let id = async |number: usize| {
+        let mut maintenance = MaintenanceClient::new(cluster.channel(number));
+        maintenance.status(StatusRequest {}).await.unwrap().into_inner().header.unwrap().member_id
+    };
+    let target_id = id(follower).await;
+    let ask = async |number: usize, target_id: u64| {
+        MaintenanceClient::new(cluster.channel(number)).move_leader(MoveLeaderRequest { target_id }).await
+    };
+    let refused = |text: &str| (Code::FailedPrecondition, text.to_owned());
+    assert_eq!(refusal(ask(follower, target_id).await), refused("etcdserver: not leader"));
+    assert_eq!(refusal(ask(leader, 4711).await), refused("etcdserver: bad leader transferee"));
+    ask(leader, target_id).await.unwrap();
+    wait_for("the follower to lead", || async { (cluster.leader().await == follower).then_some(()) }).await;
 }

@@ -176,11 +176,9 @@ async fn a_removed_leader_hands_over_and_ends() {
     let (other, third) = ((leader + 1) % 3, (leader + 2) % 3);
     let id = id_of(&cluster, other, leader).await;
     write(&cluster, other, "before").await;
-    // Asked of the leader itself.
-    let left = remove(&cluster, leader, id).await;
-    if let Ok(left) = &left {
-        assert_eq!(left.len(), 2);
-    }
+    // Asked of the leader itself, which answers before it ends.
+    let left = remove(&cluster, leader, id).await.unwrap();
+    assert!(left.len() == 2 && left.iter().all(|member| member.id != id), "{left:?}");
     assert!(!cluster.ended(leader).await.success());
     assert!(cluster.log(leader).contains("the member has been permanently removed from the cluster"));
     for number in [other, third] {
@@ -188,6 +186,24 @@ async fn a_removed_leader_hands_over_and_ends() {
         write(&cluster, number, "after").await;
         assert_eq!(list(&cluster, number).await.len(), 2);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_is_asked_for_its_own_removal_answers_before_it_ends() {
+    let mut cluster = Cluster::new(3);
+    for number in 0..3 {
+        cluster.ready(number).await;
+    }
+    all_started(&cluster, 0, 3).await;
+    let follower = (cluster.leader().await + 1) % 3;
+    let id = id_of(&cluster, follower, follower).await;
+    let left = remove(&cluster, follower, id).await.unwrap();
+    assert!(left.len() == 2 && left.iter().all(|member| member.id != id), "{left:?}");
+    assert!(!cluster.ended(follower).await.success());
+    assert!(cluster.log(follower).contains("the member has been permanently removed from the cluster"));
+    let other = (follower + 1) % 3;
+    write(&cluster, other, "after").await;
+    assert_eq!(list(&cluster, other).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

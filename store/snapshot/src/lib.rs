@@ -40,7 +40,7 @@ mod writer;
 
 pub use check::check;
 pub use contents::{
-    AuthRecords, Contents, VersionSource, VersionVisit, bucket, contents_of, measure, read_versions, write,
+    AuthRecords, Contents, VersionSource, VersionVisit, bucket, contents_of, hash, measure, read_versions, write,
 };
 pub use error::SnapshotError;
 pub use keys::{BucketKey, VersionRecord, bucket_key_bytes, encode_put, encode_tombstone, hash_seed};

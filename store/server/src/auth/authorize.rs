@@ -99,7 +99,13 @@ impl Context {
     /// and what they see are one state, and a right that was taken away before a linearizable read began is missing in
     /// it. (etcd reads both one after the other, and refuses if the auth revision moved meanwhile.)
     pub async fn view_as(&self, credentials: &Credentials, serializable: bool) -> Result<(Arc<View>, Caller), Status> {
-        let view = self.view(serializable).await?;
+        self.check_health()?;
+        self.who(credentials, serializable).await
+    }
+
+    /// As [`Context::view_as`], whatever is known of this member's data.
+    pub async fn who(&self, credentials: &Credentials, serializable: bool) -> Result<(Arc<View>, Caller), Status> {
+        let view = self.any_view(serializable).await?;
         if !view.auth().is_enabled() {
             return Ok((view, Caller::anonymous()));
         }
@@ -107,7 +113,7 @@ impl Context {
             return Ok((view, caller));
         }
         // Issued by another member a moment ago, perhaps (etcd waits for the log index that the token names).
-        let view = self.view(false).await?;
+        let view = self.any_view(false).await?;
         let caller = self.caller_in(&view, credentials)?;
         Ok((view, caller.ok_or_else(|| AuthError::InvalidAuthToken.into_status())?))
     }
@@ -116,12 +122,13 @@ impl Context {
         self.authenticator.caller(self, view, credentials).map_err(IntoStatus::into_status)
     }
 
-    /// Whether the sender of a request meets the demand, as this member knows it now. Answers who they are.
+    /// Whether the sender of a request meets the demand, as this member knows it now. Answers who they are. A member
+    /// whose data is corrupt answers too: whoever wants to find out what ails it must not be refused for that.
     ///
     /// # Errors
     /// etcd's: [`AuthError::InvalidAuthToken`], and those of the demand. None while authentication is off.
     pub async fn authorize(&self, credentials: &Credentials, demand: Demand<'_>) -> Result<Caller, Status> {
-        let (view, caller) = self.view_as(credentials, true).await?;
+        let (view, caller) = self.who(credentials, true).await?;
         permit(&view, &caller, demand)?;
         Ok(caller)
     }

@@ -20,8 +20,8 @@ pub struct UpkeepFlags {
     /// Reads all living data through at start, and refuses to serve if it is not what was written.
     #[arg(long, alias = "experimental-initial-corrupt-check", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", env = "ETCD_INITIAL_CORRUPT_CHECK")]
     pub initial_corrupt_check: bool,
-    /// Time between two passes that read all living data through (1h). Members then also compare digests of their data
-    /// every few seconds; give it to all of them. 0 for neither.
+    /// Time between two passes that read all living data through (1h); 0 for none. Digests of the data are kept with every
+    /// write and compared between members every few seconds in any case.
     #[arg(long, alias = "experimental-corrupt-check-time", default_value = "0s", value_parser = duration::parse, env = "ETCD_CORRUPT_CHECK_TIME")]
     pub corrupt_check_time: Duration,
 }

@@ -6,6 +6,7 @@ mod space;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio_util::sync::CancellationToken;
 use xebec_store_raft::{Member, blocking};
 
 use crate::{Error, Flags, context::Context};
@@ -16,7 +17,7 @@ pub(crate) use auto_compaction::Compaction;
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     /// This member's data contradicts the others', or itself: it answers no one any more.
-    corrupt: AtomicBool,
+    corrupt: CancellationToken,
     /// This member has raised the NOSPACE alarm, and takes it back when there is space.
     no_space_raised: AtomicBool,
     /// Space is being given back to the file system right now.
@@ -25,7 +26,12 @@ pub(crate) struct Health {
 
 impl Health {
     pub fn is_corrupt(&self) -> bool {
-        self.corrupt.load(Ordering::Relaxed)
+        self.corrupt.is_cancelled()
+    }
+
+    /// Cancelled once that is known.
+    pub fn corrupt(&self) -> &CancellationToken {
+        &self.corrupt
     }
 
     /// This member raises NOSPACE itself, for want of quota or of disk.

@@ -28,7 +28,7 @@ enum Step {
     Rest,
     /// Give the reserve up: there is hardly any space for deletions and compaction.
     GiveUpReserve,
-    /// Allocate the reserve.
+    /// Allocate what is missing of the reserves.
     TakeReserve,
     /// Raise NOSPACE.
     Raise,
@@ -59,7 +59,7 @@ fn decide(facts: &Facts) -> Step {
         return Step::GiveUpReserve;
     }
     let plenty = margin / 100 * MARGIN_CLEAR_PERCENT;
-    let lacking = reserve.saturating_sub(disk.reserved_bytes);
+    let lacking = reserve.saturating_sub(disk.reserved_bytes) + reserve.saturating_sub(disk.start_reserved_bytes);
     if disk.free_bytes >= plenty + lacking {
         if lacking > 0 {
             return Step::TakeReserve;
@@ -166,8 +166,14 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn facts(free_mib: u64, reserved_mib: u64) -> Facts {
-        // Margin 32 MiB, reserve 16 MiB.
-        let disk = DiskSpace { total_bytes: 256 * MIB, free_bytes: free_mib * MIB, reserved_bytes: reserved_mib * MIB };
+        // Margin 32 MiB, reserves of 16 MiB each.
+        let reserved = reserved_mib * MIB;
+        let disk = DiskSpace {
+            total_bytes: 256 * MIB,
+            free_bytes: free_mib * MIB,
+            reserved_bytes: reserved,
+            start_reserved_bytes: reserved,
+        };
         Facts { disk, is_raised: false, is_own: true, live_bytes: None, quota_bytes: None }
     }
 
@@ -180,8 +186,8 @@ mod tests {
         assert_eq!(decide(&raised(31, 16)), Step::Rest);
         assert_eq!(decide(&raised(15, 16)), Step::GiveUpReserve);
         assert_eq!(decide(&raised(15, 0)), Step::Rest);
-        assert_eq!(decide(&raised(63, 0)), Step::Rest, "not yet enough for the reserve too");
-        assert_eq!(decide(&raised(65, 0)), Step::TakeReserve);
+        assert_eq!(decide(&raised(79, 0)), Step::Rest, "not yet enough for the reserves too");
+        assert_eq!(decide(&raised(81, 0)), Step::TakeReserve);
         assert_eq!(decide(&raised(49, 16)), Step::Clear);
         assert_eq!(decide(&Facts { is_own: false, ..raised(49, 16) }), Step::Rest, "an operator's alarm stays");
     }

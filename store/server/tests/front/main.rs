@@ -8,3 +8,4 @@ mod limits;
 #[path = "../processes/mod.rs"]
 mod processes;
 mod range_stream;
+mod tls;

@@ -8,7 +8,7 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -74,6 +74,19 @@ pub struct Cluster {
 pub fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+/// Starts a member with just these flags; what it prints is appended to `log`. The caller kills it.
+pub fn spawn(flags: &[String], log: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(log).unwrap();
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "processes::member_process", "--nocapture"])
+        .env(MEMBER_FLAGS, flags.join("\n"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 impl Cluster {
@@ -159,16 +172,7 @@ impl Cluster {
         ];
         all.extend(flags.iter().cloned());
         all.extend(self.more_flags.iter().cloned());
-        let log = File::options().create(true).append(true).open(self.log_path(number)).unwrap();
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "processes::member_process", "--nocapture"])
-            .env(MEMBER_FLAGS, all.join("\n"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.members[number] = Some(child);
+        self.members[number] = Some(spawn(&all, &self.log_path(number)));
     }
 
     fn log_path(&self, number: usize) -> PathBuf {

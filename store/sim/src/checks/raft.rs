@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use xebec_store_core::{Command, KeyRange, ReadView};
+use xebec_store_core::{Command, KeyRange, ReadView, Revision};
 use xebec_store_raft::{LoggedEntry, Member, MemberId};
 
 use crate::{checks::Violation, network::HostId, trace::Trace};
@@ -43,6 +43,8 @@ pub struct RaftChecks {
     pub committed: BTreeMap<u64, Committed>,
     /// Per applied index: the hash of the state.
     states: BTreeMap<u64, (u32, HostId)>,
+    /// Per revision: the digest by which members compare themselves.
+    digests: BTreeMap<Revision, (u64, HostId)>,
     progress: BTreeMap<HostId, Progress>,
     /// States that were compared with another member's.
     pub states_compared: u64,
@@ -194,7 +196,19 @@ impl RaftChecks {
                 return Err(Violation::new("state machine safety", detail));
             }
         }
+        self.equal_digests(host, member, view.current_revision())?;
         Ok((index, hash))
+    }
+
+    /// Members that hold the same have the same digest at the same revision, or else they would stop serving.
+    fn equal_digests(&mut self, host: HostId, member: &Member, revision: Revision) -> Result<(), Violation> {
+        let Some(digest) = member.keyspace().digest_at(revision) else { return Ok(()) };
+        let (known, other) = *self.digests.entry(revision).or_insert((digest, host));
+        if known != digest {
+            let detail = format!("at revision {revision} m{host} has digest {digest:016x}, m{other} {known:016x}");
+            return Err(Violation::new("equal digests", detail));
+        }
+        Ok(())
     }
 }
 
