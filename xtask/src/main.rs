@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod chaos;
 mod clusters;
+mod fuzz;
 mod mutations;
 mod sim;
 mod tests;
@@ -50,6 +51,12 @@ enum Command {
     /// Simulate clusters of the store from seeds: deterministic, with network, disk and clock faults
     Sim {
         /// What the simulator takes: --seeds N --seed S --members 3|5 --steps MILLISECONDS --plant BUG --verbose
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Fuzz every decoder of the store that takes bytes from outside, guided by coverage
+    Fuzz {
+        /// What the fuzzer takes: --target NAMES --seconds N --seed S | list | replay [--target NAME FILES]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -115,6 +122,9 @@ enum Bench {
 }
 
 fn main() {
+    if fuzz::is_compiler_wrapper() {
+        fuzz::compile();
+    }
     if let Err(error) = run(Arguments::parse()) {
         eprintln!("error: {error:#}");
         std::process::exit(1);
@@ -133,6 +143,7 @@ fn run(arguments: Arguments) -> Result<()> {
         },
         Command::Test { quick } => tests::run(quick),
         Command::Sim { arguments } => sim::run(&arguments),
+        Command::Fuzz { arguments } => fuzz::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Chaos { mutation: Some(bug), flags } => chaos::run_mutated(&bug, &flags),
         Command::Chaos { mutation: None, flags } => chaos::run(*flags),

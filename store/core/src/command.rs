@@ -2,7 +2,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{AuthCommand, Authorized};
-use crate::{Alarm, ClusterTime, KeyRange, LeaseId, Revision, byte_string};
+use crate::{Alarm, ClusterTime, KeyRange, LeaseId, Revision, byte_string, nesting};
 
 /// A change to the replicated state, as it stands in the Raft log. A log entry may carry several, in order.
 ///
@@ -211,7 +211,7 @@ pub enum Op {
     /// A deletion.
     DeleteRange(DeleteRange),
     /// A transaction inside the transaction.
-    Txn(Txn),
+    Txn(#[serde(with = "nesting")] Txn),
 }
 
 /// How a compare relates the key's side (left) to the request's (right).

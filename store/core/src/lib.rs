@@ -22,6 +22,7 @@ mod key_range;
 mod key_value;
 mod lease_table;
 mod memory;
+mod nesting;
 mod overlay;
 mod planted;
 mod position;

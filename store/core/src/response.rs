@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Alarm, KeyValue, LeaseId, Revision};
+use crate::{Alarm, KeyValue, LeaseId, Revision, nesting};
 
 /// The answer to a command that succeeded. `revision` fields are what etcd puts into the response's header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ pub enum OpResponse {
     /// To a deletion.
     DeleteRange(DeleteRangeResponse),
     /// To a nested transaction.
-    Txn(TxnResponse),
+    Txn(#[serde(with = "nesting")] TxnResponse),
 }
 
 /// etcd `CompactionResponse`.

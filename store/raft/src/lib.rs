@@ -15,6 +15,7 @@ mod departure;
 mod error;
 mod feed;
 mod forced;
+pub mod fuzzing;
 mod handover;
 mod identity;
 mod leases;

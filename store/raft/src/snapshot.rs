@@ -8,11 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, TryStreamExt};
 use openraft::alias::SnapshotOf;
 use tokio::{sync::mpsc, task::JoinError};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 use xebec_proto::xebec::peer::v1::{SnapshotChunk, SnapshotManifest, SnapshotPart, snapshot_part::Part};
 use xebec_store_disk::{Checkpoint, CheckpointFile};
 
@@ -141,18 +140,18 @@ async fn send_files(
 
 /// Receives a snapshot into `dir`, verified and synced.
 pub(crate) async fn receive(
-    mut parts: Streaming<SnapshotPart>,
+    mut parts: impl Stream<Item = Result<SnapshotPart, tonic::Status>> + Unpin,
     dir: PathBuf,
 ) -> Result<(Vote, SnapshotOf<TypeConfig, SnapshotData>), SnapshotError> {
     let protocol = |reason: &str| SnapshotError::Protocol(reason.to_owned());
-    let Some(SnapshotPart { part: Some(Part::Manifest(manifest)) }) = parts.message().await? else {
+    let Some(SnapshotPart { part: Some(Part::Manifest(manifest)) }) = parts.try_next().await? else {
         return Err(protocol("a snapshot begins with its manifest"));
     };
     let vote = wire::decode(&manifest.vote)?;
     let meta = wire::decode(&manifest.meta)?;
     let checkpoint: Checkpoint = wire::decode(&manifest.checkpoint)?;
     let mut writer = FileWriter::new(dir, checkpoint.files.clone())?;
-    while let Some(part) = parts.message().await? {
+    while let Some(part) = parts.try_next().await? {
         let Some(Part::Chunk(chunk)) = part.part else {
             return Err(protocol("a chunk was expected"));
         };

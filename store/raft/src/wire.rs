@@ -79,3 +79,35 @@ fn txn_weight_bytes(txn: &Txn) -> usize {
     });
     ops.sum::<usize>() + txn.compares.len() * FIXED_BYTES
 }
+
+#[cfg(test)]
+mod tests {
+    use xebec_store_core::{Revision, auth::Caller};
+
+    use super::*;
+
+    /// A transaction that stands in so many others.
+    fn nested(levels: usize) -> Command {
+        let innermost = Txn::default();
+        Command::Txn((0..levels).fold(innermost, |txn, _| Txn { success: vec![Op::Txn(txn)], ..Txn::default() }))
+    }
+
+    /// Found by the fuzzer: 120 kB of callers around callers overflowed the stack of whoever decoded them.
+    #[test]
+    fn commands_nest_as_deep_as_clients_can_make_them_and_no_deeper() {
+        // protobuf's messages stand at most 100 deep in each other, and a nested transaction takes two.
+        let deepest = nested(50).by(Caller { user: "ann".to_owned(), auth_revision: 7 });
+        assert_eq!(decode::<Command>(&encode(&deepest).unwrap()).unwrap(), deepest);
+        let refusal = decode::<Command>(&encode(&nested(100)).unwrap()).unwrap_err().to_string();
+        assert!(refusal.contains("levels of nesting"), "{refusal}");
+        let one = encode(&Command::Compact { revision: Revision(1) }.by(Caller { user: String::new(), auth_revision: 1 }));
+        let one = one.unwrap();
+        let (format, rest) = one.split_at(1);
+        // The variant, an empty name, the revision of users and roles; then another command.
+        let caller = rest[..20].repeat(100_000);
+        let refusal = decode::<Command>(&[format, &caller].concat()).unwrap_err().to_string();
+        assert!(refusal.contains("levels of nesting"), "{refusal}");
+        // Levels are given back, after a refusal too.
+        assert_eq!(decode::<Command>(&encode(&deepest).unwrap()).unwrap(), deepest);
+    }
+}

@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args};
 
-pub(crate) use config_file::{check, read as read_config_file};
+pub(crate) use config_file::{check, from_words, parse as parse_config, read as read_config_file};
 pub(crate) use connections::CONCURRENT_STREAMS_DEFAULT;
 pub use connections::ConnectionFlags;
 pub use elsewhere::Elsewhere;

@@ -15,6 +15,7 @@ mod exposition;
 mod flags;
 mod fragments;
 mod front;
+pub mod fuzzing;
 mod gateway;
 mod health;
 mod http;

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Command;
+use crate::{Command, nesting};
 
 /// Who a request comes from, and the auth revision under which that was found out (etcd `auth.AuthInfo`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ pub struct Authorized {
     /// Who asked.
     pub caller: Caller,
     /// What for. Never [`Command::Authorized`] again.
+    #[serde(with = "nesting")]
     pub command: Box<Command>,
 }
 

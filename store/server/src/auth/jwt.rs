@@ -13,8 +13,8 @@ use crate::run::Error;
 /// Issues and checks JSON web tokens.
 #[derive(Debug)]
 pub(super) struct Jwt {
-    signer: Signer,
-    ttl: Duration,
+    pub signer: Signer,
+    pub ttl: Duration,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -12,6 +12,7 @@
 
 mod authorize;
 mod credentials;
+mod fuzzing;
 mod jwt;
 mod options;
 mod passwords;
@@ -21,6 +22,7 @@ mod simple;
 
 pub(crate) use authorize::{Authenticator, Demand, permit, watch_refusal};
 pub(crate) use credentials::{CommonName, Credentials};
+pub(crate) use fuzzing::{TokenChecker, read_token_options};
 pub(crate) use options::{BCRYPT_COST_DEFAULT, TOKEN_TTL_SECONDS_DEFAULT};
 pub(crate) use service::AuthService;
 pub(crate) use simple::expire_tokens;

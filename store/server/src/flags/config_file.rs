@@ -27,7 +27,8 @@ pub(crate) fn read(path: &Path) -> Result<Flags, String> {
     parse(&text).map_err(failed)
 }
 
-fn parse(text: &str) -> Result<Flags, String> {
+/// Reads the flags that a file's text stands for.
+pub(crate) fn parse(text: &str) -> Result<Flags, String> {
     let values: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     let mut arguments = vec!["store".to_owned()];
     for (key, value) in entries(&values)? {
@@ -42,8 +43,13 @@ fn parse(text: &str) -> Result<Flags, String> {
             None => arguments.extend(argument(key, value)?),
         }
     }
+    from_words(arguments)
+}
+
+/// Reads flags as they come on the command line, behind the program's name; the environment does not count.
+pub(crate) fn from_words(words: Vec<String>) -> Result<Flags, String> {
     let command = Flags::augment_args(Command::new("store")).mut_args(|arg| arg.env(None::<&'static str>));
-    let matches = command.try_get_matches_from(arguments).map_err(|error| error.to_string())?;
+    let matches = command.try_get_matches_from(words).map_err(|error| error.to_string())?;
     Flags::from_arg_matches(&matches).map_err(|error| error.to_string())
 }
 

@@ -18,6 +18,7 @@ pub use check::CheckFlags;
 pub use client::ClientFlags;
 pub use migrate::MigrateFlags;
 pub use restore::RestoreFlags;
+pub(crate) use restore::{NewMemberFlags, restore};
 
 /// `xebec store`: runs a member with etcd's flags, or does one of the operator's commands.
 #[derive(Debug, Clone, Args)]

@@ -58,7 +58,7 @@ pub struct NewMemberFlags {
 }
 
 /// Makes a member from a snapshot.
-pub(super) fn restore(flags: &RestoreFlags) -> Result<(), OperateError> {
+pub(crate) fn restore(flags: &RestoreFlags) -> Result<(), OperateError> {
     let file = SnapshotFile::verify(&flags.file, flags.skip_hash_check)?;
     let database = Database::open(&flags.file)?;
     check(&database)?;
