@@ -227,9 +227,8 @@ mod tests {
     #[test]
     fn only_what_is_needed_stays() {
         let input = Input { parts: vec![Part::new(1, *b"noise"), Part::new(2, *b"some (bad) text"), Part::new(3, [])] };
-        let breaks = |input: &Input| {
-            Ok(input.parts.iter().any(|part| part.bytes.windows(3).any(|window| window == b"bad")))
-        };
+        let breaks =
+            |input: &Input| Ok(input.parts.iter().any(|part| part.bytes.windows(3).any(|window| window == b"bad")));
         assert_eq!(minimise(&input, &breaks).unwrap(), Input::one(2, *b"bad"));
     }
 

@@ -11,8 +11,22 @@ const DEPTH_MAX: usize = 4;
 /// Elements of a list.
 const ELEMENTS_MAX: usize = 4;
 /// Keys, values, names: few, so that requests meet each other's data.
-const WORDS: [&[u8]; 14] =
-    [b"", b"a", b"b", b"a/b", b"\0", b"c", b"\xff", b"\xff\xff", b"a\0", b"root", b"r", b"word", b"3.6.0", b"http://a:1"];
+const WORDS: [&[u8]; 14] = [
+    b"",
+    b"a",
+    b"b",
+    b"a/b",
+    b"\0",
+    b"c",
+    b"\xff",
+    b"\xff\xff",
+    b"a\0",
+    b"root",
+    b"r",
+    b"word",
+    b"3.6.0",
+    b"http://a:1",
+];
 /// Numbers that have an edge.
 pub const NUMBERS: [i64; 22] = [
     0,

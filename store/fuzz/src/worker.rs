@@ -179,7 +179,8 @@ pub fn work(row: &Row, orders: &Orders) -> Result<bool> {
 
 fn campaign(worker: &mut Worker, orders: &Orders) -> Result<Option<String>> {
     let begun = Instant::now();
-    let (mut dice, mut seen, mut answers) = (Dice::new(orders.seed), Coverage::default(), std::collections::HashSet::new());
+    let (mut dice, mut seen, mut answers) =
+        (Dice::new(orders.seed), Coverage::default(), std::collections::HashSet::new());
     let words = worker.target.words();
     let mut corpus = worker.target.seeds()?;
     if let Some(dir) = &orders.corpus {

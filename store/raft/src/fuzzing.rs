@@ -24,9 +24,7 @@ use crate::{
     membership::MembershipOutcome,
     reconfiguration::MembershipChange,
     snapshot,
-    types::{
-        AppendResult, Batch, Entry, LogId, MemberNode, Outcome, SnapshotMeta, StoredMembership, TypeConfig, Vote,
-    },
+    types::{AppendResult, Batch, Entry, LogId, MemberNode, Outcome, SnapshotMeta, StoredMembership, TypeConfig, Vote},
     wire,
 };
 

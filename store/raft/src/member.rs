@@ -485,7 +485,10 @@ impl Member {
         loop {
             let (leader, failed) = {
                 let now = metrics.borrow_watched();
-                (leader_in_touch(&now, self.id(), self.0.election_timeout, &self.0.heard), now.running_state.clone().err())
+                (
+                    leader_in_touch(&now, self.id(), self.0.election_timeout, &self.0.heard),
+                    now.running_state.clone().err(),
+                )
             };
             if let Some(error) = failed {
                 tracing::error!(%error, "Raft has stopped");

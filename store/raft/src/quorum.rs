@@ -54,7 +54,8 @@ pub(crate) fn leader_in_touch(
 ) -> Option<MemberId> {
     let leader = metrics.current_leader?;
     if leader != own {
-        return (heard.silent_for(leader, Instant::now()) <= election_timeout * SILENT_ELECTION_TIMEOUTS).then_some(leader);
+        return (heard.silent_for(leader, Instant::now()) <= election_timeout * SILENT_ELECTION_TIMEOUTS)
+            .then_some(leader);
     }
     if metrics.membership_config.membership().voter_ids().all(|voter| voter == own) {
         return Some(leader);

@@ -100,7 +100,8 @@ mod tests {
         assert_eq!(decode::<Command>(&encode(&deepest).unwrap()).unwrap(), deepest);
         let refusal = decode::<Command>(&encode(&nested(100)).unwrap()).unwrap_err().to_string();
         assert!(refusal.contains("levels of nesting"), "{refusal}");
-        let one = encode(&Command::Compact { revision: Revision(1) }.by(Caller { user: String::new(), auth_revision: 1 }));
+        let one =
+            encode(&Command::Compact { revision: Revision(1) }.by(Caller { user: String::new(), auth_revision: 1 }));
         let one = one.unwrap();
         let (format, rest) = one.split_at(1);
         // The variant, an empty name, the revision of users and roles; then another command.

@@ -17,8 +17,7 @@ use crate::{
     Error, Flags, MAX_TXN_OPS_DEFAULT,
     auth::{self, Authenticator, TokenChecker},
     context::Context,
-    convert,
-    flags,
+    convert, flags,
     front::Front,
     initial,
     listen::Endpoint,
@@ -36,7 +35,8 @@ pub enum Checked {
 }
 
 /// The messages of the KV service, in the order that [`check_kv`] counts them.
-pub const KV_MESSAGES: [&str; 5] = ["RangeRequest", "PutRequest", "DeleteRangeRequest", "TxnRequest", "CompactionRequest"];
+pub const KV_MESSAGES: [&str; 5] =
+    ["RangeRequest", "PutRequest", "DeleteRangeRequest", "TxnRequest", "CompactionRequest"];
 
 /// Decodes a request of the KV service, validates it and turns it into what the store evaluates, as `kv.rs` does.
 ///

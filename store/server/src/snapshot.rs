@@ -140,11 +140,8 @@ fn versions(view: &View, is_gone: &dyn Fn() -> bool, visit: &mut VersionVisit<'_
     let mut seen = 0;
     view.versions(&mut |version| {
         seen += 1;
-        outcome = if seen % VERSIONS_PER_LOOK == 0 && is_gone() {
-            Err(SnapshotError::Gone)
-        } else {
-            visit(&record(version))
-        };
+        outcome =
+            if seen % VERSIONS_PER_LOOK == 0 && is_gone() { Err(SnapshotError::Gone) } else { visit(&record(version)) };
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .map_err(SnapshotError::source)?;

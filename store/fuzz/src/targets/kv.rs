@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use xebec_store::fuzzing::{Checked, KV_MESSAGES, check_kv};
-use xebec_store_core::{Applied, ClusterTime, Command, LeaseGrant, LeaseId, MemoryStore, Op, Put, ReadView, Revision, Txn, apply};
+use xebec_store_core::{
+    Applied, ClusterTime, Command, LeaseGrant, LeaseId, MemoryStore, Op, Put, ReadView, Revision, Txn, apply,
+};
 
 use super::{Target, join, outcome};
 use crate::{dice::Dice, generate, input::Input, input::Part};

@@ -54,9 +54,9 @@ struct Running {
 impl Calls {
     pub fn new() -> Result<Self> {
         let pool = generate::pool();
-        let services = pool.services().filter(|service| {
-            !["xebec.peer", "runtime.v1"].iter().any(|other| service.full_name().starts_with(other))
-        });
+        let services = pool
+            .services()
+            .filter(|service| !["xebec.peer", "runtime.v1"].iter().any(|other| service.full_name().starts_with(other)));
         let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         Ok(Self { methods, runtime, now: None, calls: 0 })
@@ -64,7 +64,8 @@ impl Calls {
 
     fn start(&self) -> Result<Running> {
         let dir = scratch_dir()?;
-        let words = ["--heartbeat-interval=10", "--election-timeout=60", "--bcrypt-cost=4", "--max-request-bytes=65536"];
+        let words =
+            ["--heartbeat-interval=10", "--election-timeout=60", "--bcrypt-cost=4", "--max-request-bytes=65536"];
         let flags = read_flags(&words.map(str::to_owned)).map_err(|error| anyhow!(error))?;
         self.runtime.block_on(async {
             let member = lone_member(&flags, dir.path().join("data")).await?;
@@ -197,7 +198,8 @@ impl Target for Calls {
             }
         }
         for _ in 0..SEQUENCES {
-            let mut parts = vec![Part::new(HEADERS, *b"hasleader: true\nauthorization: a.1\ntoken: x\ngrpc-timeout: 5m")];
+            let mut parts =
+                vec![Part::new(HEADERS, *b"hasleader: true\nauthorization: a.1\ntoken: x\ngrpc-timeout: 5m")];
             parts.extend((0..5).map(|_| dice.pick(&seeds).parts[0].clone()));
             seeds.push(Input { parts });
         }
@@ -226,9 +228,27 @@ impl Target for Calls {
 
     fn words(&self) -> &'static [&'static [u8]] {
         &[
-            b"{", b"}", b"[", b"]", b"\"", b":", b",", b"null", b"true", b"1e400", b"-9223372036854775808", b"\\ud800",
-            b"\"key\":\"YQ==\"", b"\"requestPut\":{\"key\":\"YQ==\"}", b"\"success\":[", b"\"create_request\":{", b"\xff",
-            b"grpc-encoding: gzip\n", b"grpc-timeout: 99999999999H\n", b"content-encoding: gzip\n", b"token: \xff\n",
+            b"{",
+            b"}",
+            b"[",
+            b"]",
+            b"\"",
+            b":",
+            b",",
+            b"null",
+            b"true",
+            b"1e400",
+            b"-9223372036854775808",
+            b"\\ud800",
+            b"\"key\":\"YQ==\"",
+            b"\"requestPut\":{\"key\":\"YQ==\"}",
+            b"\"success\":[",
+            b"\"create_request\":{",
+            b"\xff",
+            b"grpc-encoding: gzip\n",
+            b"grpc-timeout: 99999999999H\n",
+            b"content-encoding: gzip\n",
+            b"token: \xff\n",
         ]
     }
 }

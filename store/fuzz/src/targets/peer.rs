@@ -3,8 +3,8 @@
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use xebec_store_core::{
-    ClusterTime, Command, Compare, CompareOperator, CompareTarget, DeleteRange, KeyRange, LeaseGrant, LeaseId, LeaseRevoke, Op, Put,
-    Range, Revision, Txn,
+    ClusterTime, Command, Compare, CompareOperator, CompareTarget, DeleteRange, KeyRange, LeaseGrant, LeaseId,
+    LeaseRevoke, Op, Put, Range, Revision, Txn,
     auth::{AuthCommand, Caller},
 };
 use xebec_store_raft::fuzzing::{WIRE_KINDS, wire_seeds};

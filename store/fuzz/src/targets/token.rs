@@ -64,9 +64,32 @@ impl Target for Tokens {
 
     fn words(&self) -> &'static [&'static [u8]] {
         &[
-            b".", b",", b"=", b"ttl=", b"h", b"m", b"s", b"ms", b"99999999999999999999h", b"-1", b"1e400", b"null",
-            b"\"exp\":", b"\"nbf\":", b"{", b"}", b"[", b"sign-method=ES512", b"jwt", b"simple", b"\\u0000", b"\\ud800",
-            b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n", b"\x30\x80", b"\x30\x84\xff\xff\xff\xff",
+            b".",
+            b",",
+            b"=",
+            b"ttl=",
+            b"h",
+            b"m",
+            b"s",
+            b"ms",
+            b"99999999999999999999h",
+            b"-1",
+            b"1e400",
+            b"null",
+            b"\"exp\":",
+            b"\"nbf\":",
+            b"{",
+            b"}",
+            b"[",
+            b"sign-method=ES512",
+            b"jwt",
+            b"simple",
+            b"\\u0000",
+            b"\\ud800",
+            b"-----BEGIN CERTIFICATE-----\n",
+            b"-----END CERTIFICATE-----\n",
+            b"\x30\x80",
+            b"\x30\x84\xff\xff\xff\xff",
         ]
     }
 }

@@ -1,13 +1,13 @@
 //! What a client may ask for, and members without a leader.
 
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use prost::Message;
 use tonic::{Code, Request};
 use xebec_proto::etcdserverpb::{
-    AuthRoleAddRequest, LeaseKeepAliveRequest, RangeRequest, StatusRequest, WatchCreateRequest, WatchRequest, auth_client::AuthClient, kv_client::KvClient,
-    lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
-    watch_request::RequestUnion,
+    AuthRoleAddRequest, LeaseKeepAliveRequest, RangeRequest, StatusRequest, WatchCreateRequest, WatchRequest,
+    auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+    watch_client::WatchClient, watch_request::RequestUnion,
 };
 
 use crate::processes::{Cluster, PATIENCE, get, put, wait_for};
@@ -72,7 +72,8 @@ async fn a_follower_that_has_lost_its_leader_says_so_while_it_cannot_be_elected(
     kv.clone().range(serializable()).await.unwrap();
     cluster.kill(other);
     cluster.kill(leader);
-    let refused = wait_for("the follower to miss its leader", || async { kv.clone().range(serializable()).await.err() });
+    let refused =
+        wait_for("the follower to miss its leader", || async { kv.clone().range(serializable()).await.err() });
     let refused = refused.await;
     assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "etcdserver: no leader"));
     let mut maintenance = MaintenanceClient::new(cluster.channel(follower));
