@@ -7,15 +7,14 @@ use rand::{RngExt as _, rngs::StdRng};
 
 use super::{Deed, Scene};
 use crate::{
-    measure::resident_mib,
     shell,
     stores::{Hosts, Member},
 };
 
 /// Files that a limited member may open beyond those that are open.
 const FILES_LEFT: u64 = 3;
-/// MiB that a limited member may take beyond what it has, at most.
-const MEMORY_LEFT_MIB: std::ops::Range<u32> = 0..12;
+/// MiB that a limited member may take beyond what it has.
+const MEMORY_LEFT_MIB: std::ops::Range<u32> = 1..8;
 
 /// A member's limits are lowered while it runs; if it dies of that, it is started again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +55,9 @@ impl Limit {
                 limit_files(pid, &(open + FILES_LEFT).to_string())
             }
             Kind::Memory(more) => {
-                let limit = (resident_mib(pid)? as u64 + u64::from(*more)) << 20;
                 let group = Group::of(hosts, member)?;
-                group.make(limit)?;
+                // What the process has already stays on the account of the group that it came from.
+                group.make(u64::from(*more) << 20)?;
                 group.take_in(pid)
             }
         }

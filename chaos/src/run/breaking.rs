@@ -29,12 +29,16 @@ pub(super) async fn break_things(
     recorder: &Recorder,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let start = Instant::now();
+    let (start, mut late) = (Instant::now(), Duration::ZERO);
     let mut line = Line::new(time);
     let mut done = 0;
     for mut turn in turns {
         let Some(hosts) = hosts else { break };
-        if !wait(start + turn.begin, &mut line, recorder, "", done, stop, async || Ok(())).await? {
+        let begin = start + turn.begin + late;
+        if begin + turn.hold > start + time {
+            break;
+        }
+        if !wait(begin, &mut line, recorder, "", done, stop, async || Ok(())).await? {
             break;
         }
         let mut deed = (turn.fault.plan)(scene(), &mut turn.rng);
@@ -43,7 +47,7 @@ pub(super) async fn break_things(
         let told = format!("{} {deed}", turn.fault.name);
         let held = match injected {
             Ok(()) => {
-                hold(&mut deed, hosts, start + turn.begin + turn.hold, &mut line, recorder, (&told, done), stop).await
+                hold(&mut deed, hosts, Instant::now() + turn.hold, &mut line, recorder, (&told, done), stop).await
             }
             Err(error) => Err(error),
         };
@@ -51,6 +55,8 @@ pub(super) async fn break_things(
         mark(recorder, &turn, FaultPhase::End, &deed);
         held.and(healed).with_context(|| format!("fault {told}"))?;
         done += 1;
+        // A fault that took its time puts off those after it: each is held and healed in full.
+        late = Instant::now().saturating_duration_since(start + turn.begin + turn.hold);
     }
     wait(start + time, &mut line, recorder, "", done, stop, async || Ok(())).await?;
     if !stop.is_cancelled() {
