@@ -1,6 +1,10 @@
 //! A short run from end to end: three members on hosts of their own, one fault of each family, every workload, all checks.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use tokio_util::sync::CancellationToken;
@@ -14,25 +18,37 @@ const FAULTS: [&str; 5] = ["power-loss-all", "leader-alone", "kill-leader", "mem
 /// Any, but always the same.
 const SEED: u64 = 20_261_121;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_store_keeps_its_word_whatever_breaks() -> Result<()> {
+/// Faults of the run on a control plane.
+const PLANE_FAULTS: [&str; 4] = ["kill-leader", "pause-scheduler", "leader-alone", "node-lost"];
+
+fn flags(faults: &[&str], hollow: Option<u8>, out: &Path) -> Result<Flags> {
     let binary = env::var_os("XEBEC_BINARY").context("XEBEC_BINARY is not set: run `cargo xtask test`")?;
-    let out = tempfile::tempdir()?;
-    let flags = Flags {
+    Ok(Flags {
         time: TIME,
         seed: Some(SEED),
-        faults: FAULTS.map(str::to_owned).to_vec(),
+        faults: faults.iter().map(|name| (*name).to_owned()).collect(),
         workload: Vec::new(),
         endpoints: Vec::new(),
         etcd: None,
-        hollow: None,
+        hollow,
         reference: false,
         kubeconfig: None,
         judge: None,
         binary: Some(PathBuf::from(binary)),
         disk: DiskNames::Strict,
         upgrade_to: None,
-        out: out.path().to_owned(),
-    };
-    run(flags, CancellationToken::new()).await
+        out: out.to_owned(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_keeps_its_word_whatever_breaks() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    run(flags(&FAULTS, None, out.path())?, CancellationToken::new()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_keeps_its_word_whatever_breaks() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    run(flags(&PLANE_FAULTS, Some(2), out.path())?, CancellationToken::new()).await
 }

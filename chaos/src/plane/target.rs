@@ -139,6 +139,12 @@ impl Target {
         }
     }
 
+    /// The network namespace of a node that runs containers.
+    pub fn node_network(&self) -> Option<String> {
+        let spec = self.cluster.as_ref().map(|cluster| &cluster.spec).filter(|spec| spec.has_containers())?;
+        spec.worker(1).network_namespace
+    }
+
     /// Makes the run's namespace, and waits until pods can be made in it; the nodes there are.
     ///
     /// # Errors

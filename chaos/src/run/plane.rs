@@ -86,6 +86,7 @@ async fn work(
         world: Arc::clone(&world),
         nodes,
         image,
+        node_network: target.node_network(),
         deadline: deadline.clone(),
     });
     start_clients(&workloads, seed, &recorder, target.apis(), &stage, &working, &mut clients);

@@ -47,10 +47,11 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Facts {
-    /// Whether a Deployment has what it wants, and its controller has seen what that is.
+    /// Whether a Deployment has what it wants, and its controller has seen what that is. Anything else always has.
     pub fn converged(&self) -> bool {
+        let Some((wanted, ready)) = self.replicas else { return true };
         let seen = self.generations.is_none_or(|(generation, observed)| generation <= observed);
-        seen && self.replicas.is_none_or(|(wanted, ready)| wanted == ready)
+        seen && wanted == ready
     }
 
     /// Reads them out of a watch event's value; `None`: it holds something else.

@@ -2,6 +2,7 @@
 //! [`Stage`], and a row in [`PLANE_WORKLOADS`].
 
 mod bindings;
+mod data_path;
 mod deployments;
 mod leadership;
 mod objects;
@@ -33,6 +34,8 @@ pub struct Stage {
     pub nodes: Vec<String>,
     /// An image that every node has; hollow nodes take any.
     pub image: String,
+    /// The network namespace of a node whose Services can be reached, if its containers are real.
+    pub node_network: Option<String>,
     /// Cancelled when whatever is still awaited counts as not done.
     pub deadline: CancellationToken,
 }
@@ -52,7 +55,7 @@ pub struct PlaneWorkload {
 }
 
 /// Every workload there is.
-pub const PLANE_WORKLOADS: [PlaneWorkload; 7] = [
+pub const PLANE_WORKLOADS: [PlaneWorkload; 8] = [
     PlaneWorkload {
         name: "api-register",
         about: "ConfigMaps as registers: reads, writes, compare-and-sets by resourceVersion",
@@ -88,6 +91,12 @@ pub const PLANE_WORKLOADS: [PlaneWorkload; 7] = [
         about: "Deployments that are scaled and replaced",
         clients: 2,
         work: |client, stage| Box::pin(deployments::run(client, stage)),
+    },
+    PlaneWorkload {
+        name: "data-path",
+        about: "requests to a Service of real containers, from a node",
+        clients: 1,
+        work: |client, stage| Box::pin(data_path::run(client, stage)),
     },
     PlaneWorkload {
         name: "loops",
