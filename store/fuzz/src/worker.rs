@@ -186,8 +186,8 @@ fn campaign(worker: &mut Worker, orders: &Orders) -> Result<Option<String>> {
     if let Some(dir) = &orders.corpus {
         corpus.extend(findings::read_all(dir)?.into_iter().map(|(_, input)| input));
     }
-    for place in 0..corpus.len() {
-        match worker.run(&corpus[place])? {
+    for seed in &corpus {
+        match worker.run(seed)? {
             Ended::Broke(reason) => return Ok(Some(reason)),
             Ended::Answered(answer) => {
                 seen.absorb();

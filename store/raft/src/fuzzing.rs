@@ -99,11 +99,14 @@ fn entries(commands: &[Command]) -> Vec<Entry> {
     entries
 }
 
-/// Sound values to begin with: the place of the kind in [`WIRE_KINDS`], and the bytes.
+/// The place of a kind in [`WIRE_KINDS`], and the bytes of a sound value.
+pub type WireSeed = (u16, Vec<u8>);
+
+/// Sound values to begin with.
 ///
 /// # Errors
 /// What cannot be encoded.
-pub fn wire_seeds(commands: &[Command]) -> Result<Vec<(u16, Vec<u8>)>, Box<dyn std::error::Error>> {
+pub fn wire_seeds(commands: &[Command]) -> Result<Vec<WireSeed>, Box<dyn std::error::Error>> {
     let vote = Vote::new(3, 1);
     let mut seeds = Vec::new();
     for command in commands {

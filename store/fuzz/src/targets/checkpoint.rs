@@ -27,7 +27,7 @@ impl Checkpoints {
 /// The part that these bytes are; a chunk gets the right checksum, unless the kind is odd.
 fn part_of(part: &Part) -> Option<SnapshotPart> {
     let mut decoded = SnapshotPart::decode(part.bytes.as_slice()).ok()?;
-    if part.kind % 2 == 0
+    if part.kind.is_multiple_of(2)
         && let Some(snapshot_part::Part::Chunk(chunk)) = &mut decoded.part
     {
         chunk.crc32c = crc32c::crc32c(&chunk.data);
