@@ -82,19 +82,20 @@ impl Reserve {
         RESERVE_BYTES_MAX.min(total_bytes / RESERVE_DISK_PART)
     }
 
-    /// Allocates both reserves. May block.
+    /// Allocates the running member's reserve. May block.
     ///
     /// # Errors
-    /// The operating system's, a full disk among them.
+    /// The operating system's, a full disk among them; nothing is left then.
     pub fn take(&self) -> io::Result<()> {
-        let disk = self.measure()?;
-        let bytes = Self::size_bytes(disk.total_bytes);
-        for (path, has_bytes) in [(&self.start_path, disk.start_reserved_bytes), (&self.path, disk.reserved_bytes)] {
-            if has_bytes < bytes {
-                allocate(path, bytes)?;
-            }
-        }
-        Ok(())
+        allocate(&self.path, Self::size_bytes(self.measure()?.total_bytes))
+    }
+
+    /// Allocates the reserve for a start. May block.
+    ///
+    /// # Errors
+    /// As [`Reserve::take`].
+    pub fn take_for_start(&self) -> io::Result<()> {
+        allocate(&self.start_path, Self::size_bytes(self.measure()?.total_bytes))
     }
 
     /// Gives the running member's reserve up: its space is free at once.
@@ -286,6 +287,7 @@ mod tests {
     fn a_reserve_takes_its_space_and_gives_it_back() {
         let (_dir, reserve) = reserve();
         reserve.take().unwrap();
+        reserve.take_for_start().unwrap();
         let taken = reserve.measure().unwrap();
         let size = Reserve::size_bytes(taken.total_bytes);
         assert_eq!((taken.reserved_bytes, taken.start_reserved_bytes), (size, size));
@@ -299,6 +301,7 @@ mod tests {
     fn a_start_with_room_takes_nothing_from_the_reserves() {
         let (_dir, reserve) = reserve();
         reserve.take().unwrap();
+        reserve.take_for_start().unwrap();
         let before = reserve.measure().unwrap();
         reserve.make_room_to_start().unwrap();
         let after = reserve.measure().unwrap();

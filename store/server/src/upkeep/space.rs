@@ -28,8 +28,10 @@ enum Step {
     Rest,
     /// Give the reserve up: there is hardly any space for deletions and compaction.
     GiveUpReserve,
-    /// Allocate what is missing of the reserves.
+    /// Allocate the reserve.
     TakeReserve,
+    /// Allocate the reserve for a start on a full disk: last, since it is worth less than taking writes again.
+    TakeStartReserve,
     /// Raise NOSPACE.
     Raise,
     /// Take NOSPACE back.
@@ -59,7 +61,7 @@ fn decide(facts: &Facts) -> Step {
         return Step::GiveUpReserve;
     }
     let plenty = margin / 100 * MARGIN_CLEAR_PERCENT;
-    let lacking = reserve.saturating_sub(disk.reserved_bytes) + reserve.saturating_sub(disk.start_reserved_bytes);
+    let lacking = reserve.saturating_sub(disk.reserved_bytes);
     if disk.free_bytes >= plenty + lacking {
         if lacking > 0 {
             return Step::TakeReserve;
@@ -71,6 +73,10 @@ fn decide(facts: &Facts) -> Step {
         };
         if is_raised && is_own && within_quota {
             return Step::Clear;
+        }
+        let lacking_to_start = reserve.saturating_sub(disk.start_reserved_bytes);
+        if lacking_to_start > 0 && disk.free_bytes >= plenty + lacking_to_start {
+            return Step::TakeStartReserve;
         }
     }
     Step::Rest
@@ -153,6 +159,7 @@ async fn act(context: &Context, reserve: &Reserve, own: Alarm, step: Step, disk:
         }
         Step::GiveUpReserve => blocking(move || reserve.give_up()).await,
         Step::TakeReserve => blocking(move || reserve.take()).await,
+        Step::TakeStartReserve => blocking(move || reserve.take_for_start()).await,
     };
     if let Ok(Err(error)) = done {
         tracing::warn!(%error, ?step, "the disk's reserve cannot be changed");
@@ -172,7 +179,7 @@ mod tests {
             total_bytes: 256 * MIB,
             free_bytes: free_mib * MIB,
             reserved_bytes: reserved,
-            start_reserved_bytes: reserved,
+            start_reserved_bytes: 16 * MIB,
         };
         Facts { disk, is_raised: false, is_own: true, live_bytes: None, quota_bytes: None }
     }
@@ -186,10 +193,19 @@ mod tests {
         assert_eq!(decide(&raised(31, 16)), Step::Rest);
         assert_eq!(decide(&raised(15, 16)), Step::GiveUpReserve);
         assert_eq!(decide(&raised(15, 0)), Step::Rest);
-        assert_eq!(decide(&raised(79, 0)), Step::Rest, "not yet enough for the reserves too");
-        assert_eq!(decide(&raised(81, 0)), Step::TakeReserve);
+        assert_eq!(decide(&raised(63, 0)), Step::Rest, "not yet enough for the reserve too");
+        assert_eq!(decide(&raised(65, 0)), Step::TakeReserve);
         assert_eq!(decide(&raised(49, 16)), Step::Clear);
         assert_eq!(decide(&Facts { is_own: false, ..raised(49, 16) }), Step::Rest, "an operator's alarm stays");
+    }
+
+    #[test]
+    fn the_reserve_for_a_start_comes_last() {
+        let without = |facts: Facts| Facts { disk: DiskSpace { start_reserved_bytes: 0, ..facts.disk }, ..facts };
+        assert_eq!(decide(&without(facts(200, 0))), Step::TakeReserve);
+        assert_eq!(decide(&without(Facts { is_raised: true, ..facts(65, 16) })), Step::Clear);
+        assert_eq!(decide(&without(facts(65, 16))), Step::TakeStartReserve);
+        assert_eq!(decide(&without(facts(63, 16))), Step::Rest, "writes need the room more");
     }
 
     #[test]

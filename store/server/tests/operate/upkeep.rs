@@ -140,7 +140,7 @@ async fn a_full_disk_refuses_writes_serves_reads_loses_nothing_and_recovers() {
         (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
     );
     fs::remove_file(&filler).unwrap();
-    // Margin and both reserves take more than the filler had.
+    // Margin and reserve take more than the filler had.
     delete(&channel, "fill/", "fill/00120").await;
     compact(&channel, revision(&channel).await).await;
     writes_again(&channel).await;
