@@ -182,13 +182,14 @@ pub fn mutable_store() -> Result<PathBuf> {
     if let Some(store) = std::env::var_os("XEBEC_MUTABLE_STORE") {
         return Ok(store.into());
     }
-    // Chosen among the whole workspace, dependencies keep the features they are built with for everything else.
+    // Chosen among the whole workspace, dependencies keep the features they are built with for everything else; and what the
+    // simulator's tests with planted bugs are built of is built already.
     run_visibly(&mut cargo(&[
         "build",
         "--workspace",
         "--quiet",
         "--features",
-        "xebec-store/planted-bugs",
+        "xebec-store-sim/planted-bugs",
         "--example",
         "store",
     ])?)?;
