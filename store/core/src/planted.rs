@@ -18,7 +18,7 @@ pub enum PlantedBug {
     IgnoreFence,
     /// A member that starts again gives its last revision away once more.
     ReuseRevision,
-    /// Votes go to whoever asks, however short its log.
+    /// Votes go to whoever asks, however short its log, and whoever leads.
     VoteForStaleLogs,
 }
 

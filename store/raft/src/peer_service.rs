@@ -69,13 +69,13 @@ fn write<T: Serialize>(message: &T) -> Result<Response<Frame>, Status> {
     frame(message).map(Response::new).map_err(|error| Status::internal(error.to_string()))
 }
 
-/// The planted bug: whoever asks for a vote is taken to have the longest log.
+/// The planted bug: whoever asks for a vote is taken to have the longest log, and nobody who leads is in its way.
 fn as_planted(request: VoteRequest<TypeConfig>) -> VoteRequest<TypeConfig> {
     if !is_planted(PlantedBug::VoteForStaleLogs) {
         return request;
     }
     let longest = log_id(&LogPosition { term: request.vote.leader_id.term, node: 0, index: u64::MAX });
-    VoteRequest { last_log_id: Some(longest), ..request }
+    VoteRequest { last_log_id: Some(longest), leadership_transfer: true, ..request }
 }
 
 fn stopped<E: std::error::Error>(error: &E) -> Status {
