@@ -70,14 +70,9 @@ const MUTATIONS: [Mutation; 10] = [
     },
     Mutation {
         bug: "vote-for-stale-logs",
-        about: "votes for whoever asks, with pre-vote and without",
-        chaos: Chaos::Finds {
-            workloads: "register,set,append",
-            faults: "kill-leader,kill-all",
-            seconds: 90,
-            is_quick: false,
-        },
-        is_simulated: true,
+        about: "votes for whoever asks, whatever its log, whoever leads",
+        chaos: Chaos::Finds { workloads: "register,set,append", faults: "bridge,halves", seconds: 45, is_quick: true },
+        is_simulated: false,
     },
     Mutation {
         bug: "stale-read",
