@@ -1,4 +1,4 @@
-//! Plants bugs in the store and the API server on purpose and shows that they are found: in simulations, and by chaos runs with real
+//! Plants bugs in the store on purpose and shows that they are found: in simulations, and by chaos runs with real
 //! processes. Both are built apart, with a feature that the product refuses to compile with.
 
 use std::{
@@ -33,11 +33,11 @@ struct Mutation {
 enum Chaos {
     /// These workloads find it under these faults in this time.
     Finds { workloads: &'static str, faults: &'static str, seconds: u64, is_quick: bool },
-    /// The same on a control plane, since it is a bug of the API server.
-    FindsOnPlane { workloads: &'static str, faults: &'static str, seconds: u64 },
+    /// Why no chaos run can.
+    Cannot(&'static str),
 }
 
-const MUTATIONS: [Mutation; 10] = [
+const MUTATIONS: [Mutation; 9] = [
     Mutation {
         bug: "acknowledge-before-quorum",
         about: "answers before a majority has it on disk",
@@ -89,13 +89,7 @@ const MUTATIONS: [Mutation; 10] = [
     Mutation {
         bug: "forget-binding-precondition",
         about: "binds a pod without looking whether it is bound",
-        chaos: Chaos::FindsOnPlane { workloads: "bindings", faults: "none", seconds: 10 },
-        is_simulated: false,
-    },
-    Mutation {
-        bug: "forget-fence",
-        about: "commits a write without the condition that its leadership stands",
-        chaos: Chaos::FindsOnPlane { workloads: "leadership", faults: "none", seconds: 25 },
+        chaos: Chaos::Cannot("a bug of the API server, which has no mutations yet"),
         is_simulated: false,
     },
 ];
@@ -113,15 +107,7 @@ pub fn run(is_quick: bool, only: Option<&str>) -> Result<()> {
     let chosen: Vec<&Mutation> =
         MUTATIONS.iter().filter(|mutation| only.is_none_or(|only| only == mutation.bug)).collect();
     ensure!(!chosen.is_empty(), "there is no bug of that name: {}", MUTATIONS.map(|mutation| mutation.bug).join(", "));
-    let on_plane = |mutation: &&Mutation| matches!(mutation.chaos, Chaos::FindsOnPlane { .. });
-    let store = match chosen.iter().all(|mutation| on_plane(&mutation)) {
-        true => Vec::new(),
-        false => vec!["--etcd".to_owned(), mutable_store()?.display().to_string()],
-    };
-    let plane = match chosen.iter().any(on_plane) {
-        true => ["--hollow", "2", "--binary", &mutable_xebec()?.display().to_string()].map(str::to_owned).to_vec(),
-        false => Vec::new(),
-    };
+    let store = mutable_store()?;
     let folder = build::root().join("chaos-runs/mutations");
     let mut lines = Vec::new();
     let mut missed = Vec::new();
@@ -142,9 +128,8 @@ pub fn run(is_quick: bool, only: Option<&str>) -> Result<()> {
         eprintln!("{}: {}", mutation.bug, mutation.about);
         let in_chaos = match &mutation.chaos {
             Chaos::Finds { is_quick: false, .. } if is_quick => None,
-            Chaos::Finds { workloads, faults, seconds, .. } | Chaos::FindsOnPlane { workloads, faults, seconds } => {
-                let target = if on_plane(&mutation) { &plane } else { &store };
-                let found = find(target, mutation.bug, workloads, faults, *seconds, &folder)?;
+            Chaos::Finds { workloads, faults, seconds, .. } => {
+                let found = find(&store, mutation.bug, workloads, faults, *seconds, &folder)?;
                 if found.is_none() {
                     missed.push(mutation.bug);
                 }
@@ -152,6 +137,7 @@ pub fn run(is_quick: bool, only: Option<&str>) -> Result<()> {
                     format!("{} | {faults} | {:.1}", found.by, found.seconds)
                 }))
             }
+            Chaos::Cannot(why) => Some(format!("{why} | | ")),
         };
         let simulated = match mutation.is_simulated && !is_quick {
             true => simulate(mutation.bug)?,
@@ -191,32 +177,11 @@ pub fn mutable_store() -> Result<PathBuf> {
     Ok(build::target_dir().join("debug/examples/store"))
 }
 
-/// Builds the `xebec` whose API server has bugs to plant; `$XEBEC_MUTABLE_XEBEC` names one to use instead.
-fn mutable_xebec() -> Result<PathBuf> {
-    if let Some(xebec) = std::env::var_os("XEBEC_MUTABLE_XEBEC") {
-        return Ok(xebec.into());
-    }
-    let arguments = ["build", "--workspace", "--quiet", "--features", "xebec-cli/planted-bugs", "--bin", "xebec"];
-    run_visibly(&mut cargo(&arguments)?)?;
-    // Away from where the true one is built.
-    let folder = build::target_dir().join("debug");
-    let kept = folder.join("xebec-with-bugs");
-    fs::rename(folder.join("xebec"), &kept).with_context(|| format!("cannot make {}", kept.display()))?;
-    Ok(kept)
-}
-
 /// Tries seeds until a run finds the bug.
-fn find(
-    target: &[String],
-    bug: &str,
-    workloads: &str,
-    faults: &str,
-    seconds: u64,
-    folder: &Path,
-) -> Result<Option<Found>> {
+fn find(store: &Path, bug: &str, workloads: &str, faults: &str, seconds: u64, folder: &Path) -> Result<Option<Found>> {
     let mut before = 0.0;
     for seed in SEEDS {
-        if let Some(found) = chaos(target, bug, workloads, faults, seconds, seed, folder)? {
+        if let Some(found) = chaos(store, bug, workloads, faults, seconds, seed, folder)? {
             return Ok(Some(Found { seconds: before + found.seconds, ..found }));
         }
         before += seconds as f64;
@@ -226,7 +191,7 @@ fn find(
 
 /// One chaos run; `None` if everything holds.
 fn chaos(
-    target: &[String],
+    store: &Path,
     bug: &str,
     workloads: &str,
     faults: &str,
@@ -238,7 +203,7 @@ fn chaos(
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("chaos").args(target).arg("--out").arg(folder);
+    command.arg("chaos").arg("--etcd").arg(store).arg("--out").arg(folder);
     command.args(["--time", &format!("{seconds}s"), "--seed", &seed.to_string()]);
     command.args(["--workload", workloads, "--faults", faults]);
     if !bug.is_empty() {
