@@ -9,9 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// glibc's allocator took a fifth of the store's processor time under load, and kept what it had freed.
+/// glibc's allocator took a fifth of the store's processor time under load, and kept what it had freed; jemalloc serves
+/// RocksDB too (ADR 0011).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A highly available Kubernetes control plane with a store of its own.
 /// The bugs that the store's simulator plants are in no binary that people run.

@@ -62,6 +62,10 @@ pub fn install_missing(need: Need) -> Result<()> {
     if !installed("c++") {
         missing.push("g++");
     }
+    // jemalloc is built with it.
+    if !installed("make") {
+        missing.push("make");
+    }
     if missing.is_empty() {
         return Ok(());
     }
