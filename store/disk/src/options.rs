@@ -100,6 +100,8 @@ pub(crate) fn database_options(create: bool) -> rocksdb::Options {
     options.set_paranoid_checks(true);
     // Commits bypass the write-ahead log, so all column families must reach the disk at the same commit.
     options.set_atomic_flush(true);
+    // One thread writes: its inserts need no atomic instructions, and one in order continues where the last one ended.
+    options.set_allow_concurrent_memtable_write(false);
     options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(WRITE_BUFFERS_BYTES, false));
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_background_jobs(BACKGROUND_JOBS_MAX);

@@ -290,14 +290,19 @@ impl Member {
     /// # Errors
     /// [`RequestFailure::NoLeader`], [`RequestFailure::Timeout`] and the like; nothing was changed.
     pub async fn linearizable(&self) -> Result<(), RequestFailure> {
-        let (reply, answer) = oneshot::channel();
-        self.0.readers.try_send(reply).map_err(refused)?;
-        let index = limited(REQUEST_TIMEOUT, answer).await?.unwrap_or(Err(RequestFailure::Stopped))?;
+        let index = self.read_index().await?;
         let mut applied = self.feed().applied();
         match limited(REQUEST_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await? {
             Ok(_) => Ok(()),
             Err(_) => Err(RequestFailure::Stopped),
         }
+    }
+
+    /// An index that covers everything acknowledged before the call; shared with whoever asks at the same time.
+    pub(crate) async fn read_index(&self) -> Result<u64, RequestFailure> {
+        let (reply, answer) = oneshot::channel();
+        self.0.readers.try_send(reply).map_err(refused)?;
+        limited(REQUEST_TIMEOUT, answer).await?.unwrap_or(Err(RequestFailure::Stopped))
     }
 
     /// Confirms with a quorum that this member leads, and catches up with what it leads.

@@ -8,7 +8,6 @@ use openraft::{
     raft::{AppendEntriesRequest, VoteRequest},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, service::interceptor::InterceptedService};
 use xebec_proto::xebec::peer::v1::{
     Frame, LeaseRemainingRequest, LeaseRemainingResponse, LeaseRenewRequest, LeaseRenewResponse, MoveLeaderRequest,
@@ -26,7 +25,6 @@ use crate::{
     network::frame,
     peers::{CheckHeaders, FROM_KEY, PEER_MESSAGE_BYTES_MAX, id_in},
     proposer::{BATCH_COMMANDS_MAX, limited},
-    reader,
     renewals::RENEWALS_PER_ROUND_MAX,
     snapshot,
     traffic::PeerCounts,
@@ -190,8 +188,11 @@ impl Leader for PeerService {
     }
 
     async fn read_index(&self, _request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexResponse>, Status> {
-        let index = reader::read_index_here(&self.0, Instant::now() + REQUEST_TIMEOUT).await.map_err(status)?;
-        let index = index.ok_or_else(|| status(RequestFailure::NotLeader))?;
+        if !self.0.leads() {
+            return Err(status(RequestFailure::NotLeader));
+        }
+        // One quorum's confirmation serves the readers of all members.
+        let index = self.0.read_index().await.map_err(status)?;
         Ok(Response::new(ReadIndexResponse { index }))
     }
 

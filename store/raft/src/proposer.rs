@@ -25,8 +25,9 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Entries that may be committed and not yet applied here before nothing more is proposed (etcd
 /// `server/etcdserver/v3_server.go`, `maxGapBetweenApplyAndCommitIndex`).
 const UNAPPLIED_ENTRIES_MAX: u64 = 5_000;
-/// Entries proposed and not yet applied. While so many are under way, proposals gather for the next.
-const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+/// Entries proposed and not yet applied. While so many are under way, proposals gather for the next: one is on its way to
+/// the disks while another is applied.
+const ENTRIES_IN_FLIGHT_MAX: usize = 2;
 /// Proposals that may wait (etcd refuses at 5,000 entries between committed and applied).
 pub(crate) const PROPOSALS_WAITING_MAX: usize = 20_000;
 /// Pause before a request that nobody took is tried again, unless the leader changes before.

@@ -82,7 +82,7 @@ async fn read_index(member: &Member, deadline: Instant) -> Result<u64, RequestFa
 }
 
 /// `None` if this member does not lead (any more), or cannot reach enough others.
-pub(crate) async fn read_index_here(member: &Member, deadline: Instant) -> Result<Option<u64>, RequestFailure> {
+async fn read_index_here(member: &Member, deadline: Instant) -> Result<Option<u64>, RequestFailure> {
     if let Some(index) = stale_index(member) {
         return Ok(Some(index));
     }
