@@ -138,7 +138,7 @@ impl Content {
         let torn = self.pending[whole].clone();
         let sectors = (torn.end.div_ceil(SECTOR) - torn.start / SECTOR).max(1);
         let end = (torn.start / SECTOR + rng.random_range(0..sectors)) * SECTOR;
-        let kept = self.pending[..whole].iter().cloned().chain([torn.start..end.max(torn.start)]);
+        let kept = self.pending[..whole].iter().cloned().chain(std::iter::once(torn.start..end.max(torn.start)));
         for range in kept {
             let range = range.start..range.end.min(self.size);
             if range.start < range.end {

@@ -32,11 +32,14 @@ const STAT_BLOCK: u64 = 512;
 /// Preferred bytes of a read or write.
 const IO_BYTES: u32 = 4_096;
 
+/// What a directory held when it was opened: number, kind and name of each.
+type Listing = Vec<(u64, FileType, OsString)>;
+
 /// The file system; FUSE calls it from several threads.
 pub(crate) struct Layer {
     state: Arc<State>,
-    /// Directories being read: what they held when they were opened.
-    listings: Mutex<HashMap<u64, Vec<(u64, FileType, OsString)>>>,
+    /// Directories being read.
+    listings: Mutex<HashMap<u64, Listing>>,
     handles: AtomicU64,
 }
 
