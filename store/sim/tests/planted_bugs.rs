@@ -8,7 +8,7 @@ use std::process::Command;
 const FIRST_SEED: u64 = 200;
 const STEPS: &str = "12000";
 const SEEDS_MAX: u64 = 40;
-/// Not here: `ignore-fence`, since no simulated client holds a fence, and `vote-for-stale-logs`, which 25 seeds did not show.
+/// Not here: `ignore-fence`, since no simulated client holds a fence, and `vote-for-stale-logs`, which six seeds did not show.
 const BUGS: [&str; 6] =
     ["skip-fsync", "acknowledge-before-quorum", "stale-read", "drop-watch-event", "forget-lease", "reuse-revision"];
 
