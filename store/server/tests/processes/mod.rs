@@ -8,8 +8,10 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -24,6 +26,8 @@ use xebec_proto::etcdserverpb::{
 
 /// Longest wait for anything, generous because test machines are busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Ports that members listen on.
+const PORTS: Range<u16> = 10_000..30_000;
 /// Pause between two looks at a condition that nothing announces.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -70,10 +74,18 @@ pub struct Cluster {
     pub more_flags: Vec<String>,
 }
 
-/// Ports nobody listens on right now.
+/// Ports nobody listens on right now, each given out once by this process. They lie below those that the system gives to
+/// outgoing connections, which would take them while a member is down.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let ports = u32::from(PORTS.end - PORTS.start);
+    // Test binaries that run at the same time begin apart.
+    let first = std::process::id().wrapping_mul(997);
+    let candidates = std::iter::repeat_with(|| {
+        let number = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % ports;
+        PORTS.start + u16::try_from(number).unwrap()
+    });
+    candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect()
 }
 
 /// Starts a member with just these flags; what it prints is appended to `log`. The caller kills it.
