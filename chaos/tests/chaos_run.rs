@@ -18,19 +18,16 @@ const FAULTS: [&str; 5] = ["power-loss-all", "leader-alone", "kill-leader", "mem
 /// Any, but always the same.
 const SEED: u64 = 20_261_121;
 
-/// Faults of the run on a control plane.
-const PLANE_FAULTS: [&str; 4] = ["kill-leader", "pause-scheduler", "leader-alone", "node-lost"];
-
-fn flags(faults: &[&str], hollow: Option<u8>, out: &Path) -> Result<Flags> {
+fn flags(out: &Path) -> Result<Flags> {
     let binary = env::var_os("XEBEC_BINARY").context("XEBEC_BINARY is not set: run `cargo xtask test`")?;
     Ok(Flags {
         time: TIME,
         seed: Some(SEED),
-        faults: faults.iter().map(|name| (*name).to_owned()).collect(),
+        faults: FAULTS.iter().map(|name| (*name).to_owned()).collect(),
         workload: Vec::new(),
         endpoints: Vec::new(),
         etcd: None,
-        hollow,
+        hollow: None,
         reference: false,
         kubeconfig: None,
         judge: None,
@@ -44,11 +41,5 @@ fn flags(faults: &[&str], hollow: Option<u8>, out: &Path) -> Result<Flags> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_keeps_its_word_whatever_breaks() -> Result<()> {
     let out = tempfile::tempdir()?;
-    run(flags(&FAULTS, None, out.path())?, CancellationToken::new()).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_keeps_its_word_whatever_breaks() -> Result<()> {
-    let out = tempfile::tempdir()?;
-    run(flags(&PLANE_FAULTS, Some(2), out.path())?, CancellationToken::new()).await
+    run(flags(out.path())?, CancellationToken::new()).await
 }

@@ -3,24 +3,16 @@
 use anyhow::Result;
 use xebec_chaos::preflight;
 
-use crate::{
-    build::{self, Need, Profile, cargo, run_visibly},
-    mutations,
-};
+use crate::build::{self, Need, Profile, cargo, run_visibly};
 
 /// Runs the tests of every crate, then the reference cluster with real containers, the chaos runs' disks and a short chaos run.
 pub fn run(quick: bool) -> Result<()> {
     build::install_missing(Need::Tests)?;
     run_visibly(&mut cargo(&["test", "--workspace", "--quiet"])?)?;
-    // Apart, since nothing else may be built with it; among the whole workspace, so that dependencies are not built again.
-    let planted =
-        ["test", "--workspace", "--quiet", "--features", "xebec-store-sim/planted-bugs", "--test", "planted_bugs"];
-    run_visibly(&mut cargo(&planted)?)?;
     if quick {
         return Ok(());
     }
     preflight::check_kernel()?;
-    mutations::run(true, None)?;
     let binary = build::xebec(Profile::Dev)?;
     let mut command = cargo(&[
         "test",
