@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use xebec_chaos_core::history::{Action, Answer, Event, Facts};
 
-use super::{Stage, bindings::pod, deployments::deployment, told};
+use super::{Stage, bindings::pod, deployments::deployment, message, told};
 use crate::{
     api::{ApiClient, Outcome},
     run::Recorder,
@@ -76,13 +76,22 @@ async fn schedule(mut client: Client<ApiClient>, stage: Arc<Stage>) {
 async fn remove(recorder: &Recorder, stage: &Stage, api: &ApiClient, name: &str, object: String) {
     let process = recorder.new_process();
     recorder.record(&Event::Invoke { time: recorder.now(), process, op: Action::Remove { object } });
-    while let Outcome::Unknown(_) | Outcome::Refused(0 | 429, _) = api.delete(&stage.path("pods", name)).await {
-        tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
-            () = stage.deadline.cancelled() => return,
+    let refusal = loop {
+        match api.delete(&stage.path("pods", name)).await {
+            Outcome::Unknown(_) | Outcome::Refused(0 | 429, _) => tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                () = stage.deadline.cancelled() => return,
+            },
+            // Gone already: an earlier request was heard.
+            Outcome::Done(_) | Outcome::Refused(404, _) => break None,
+            Outcome::Refused(code, status) => break Some(format!("{code} {}", message(&status))),
         }
-    }
-    recorder.record(&Event::Ok { time: recorder.now(), process, result: Answer::default() });
+    };
+    let time = recorder.now();
+    recorder.record(&match refusal {
+        None => Event::Ok { time, process, result: Answer::default() },
+        Some(error) => Event::Fail { time, process, error },
+    });
 }
 
 async fn reconcile(mut client: Client<ApiClient>, stage: Arc<Stage>) {
