@@ -70,7 +70,9 @@ pub async fn run_on(flags: Flags, listener: TcpListener, stop: CancellationToken
 }
 
 fn build(flags: &Flags, port: u16, streams: &CancellationToken, background: &CancellationToken) -> Result<App, Error> {
+    let advertise_address = flags.advertise_address.unwrap_or_else(|| default_address(flags.bind_address));
     let store = Store::new(&StoreConfig {
+        identity: SocketAddr::new(advertise_address, port).to_string(),
         servers: flags.etcd_servers.clone(),
         ca: flags.etcd_cafile.clone(),
         cert: flags.etcd_certfile.clone(),
@@ -97,7 +99,7 @@ fn build(flags: &Flags, port: u16, streams: &CancellationToken, background: &Can
         Authenticator { keys, issuers, audiences, anonymous: flags.anonymous_auth, objects: Arc::clone(&objects) };
     let kubelets = kubelet_connector(flags)?;
     let settings = Settings {
-        advertise_address: flags.advertise_address.unwrap_or_else(|| default_address(flags.bind_address)),
+        advertise_address,
         port,
         service_range: flags.service_cluster_ip_range.parse().map_err(|error: ipnet::AddrParseError| Error::Flag {
             flag: "service-cluster-ip-range",

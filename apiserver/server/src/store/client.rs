@@ -1,6 +1,7 @@
 //! Endpoints, reads, and the loop that fails over.
 
 use super::StoreError;
+use super::epoch::Epoch;
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,6 +36,9 @@ pub struct StoreConfig {
     pub cert: Option<PathBuf>,
     /// Key of the client certificate.
     pub key: Option<PathBuf>,
+    /// What tells this API server from the others of the cluster: its address. It names the server's
+    /// [epoch](super::epoch).
+    pub identity: String,
 }
 
 /// One stored value.
@@ -68,6 +72,7 @@ pub struct Store {
     pub(super) endpoints: Vec<Channel>,
     preferred: AtomicUsize,
     exact_progress: OnceCell<bool>,
+    pub(super) epoch: Epoch,
 }
 
 impl Store {
@@ -101,7 +106,8 @@ impl Store {
         if endpoints.is_empty() {
             return Err(StoreError::Refused("no endpoint is given".into()));
         }
-        Ok(Self { endpoints, preferred: AtomicUsize::new(0), exact_progress: OnceCell::new() })
+        let epoch = Epoch::new(&config.identity);
+        Ok(Self { endpoints, preferred: AtomicUsize::new(0), exact_progress: OnceCell::new(), epoch })
     }
 
     /// The endpoint that answered last, and its number.

@@ -1,6 +1,7 @@
 //! The client of the store: etcd v3 gRPC with fail-over among endpoints, compare-and-set transactions, watches, leases.
 
 mod client;
+mod epoch;
 mod lease;
 mod txn;
 mod watch;

@@ -3,13 +3,15 @@
 use super::StoreError;
 use super::client::{ATTEMPT_TIMEOUT, Kv, MESSAGE_BYTES_MAX, REQUEST_TIMEOUT, ROUND_PAUSE, Store, refusal};
 use bytes::Bytes;
+use tokio::time::Instant;
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 use xebec_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use xebec_proto::etcdserverpb::kv_client::KvClient;
 use xebec_proto::etcdserverpb::request_op::Request as Op;
 use xebec_proto::etcdserverpb::response_op::Response as Answer;
 use xebec_proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
+    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest, TxnResponse,
 };
 
 /// A condition of a transaction.
@@ -70,42 +72,141 @@ pub enum Outcome {
     Failed(Vec<Option<Kv>>),
 }
 
+impl Txn {
+    /// Whether a check fails for ever once this has been committed: a key that it writes had a revision before, and no
+    /// key ever has the same revision twice. "It does not exist" is none of those: a deletion makes it true again.
+    fn guards_itself(&self) -> bool {
+        let writes = |key: &str| self.puts.iter().any(|(put, _)| put == key) || self.deletes.iter().any(|it| it == key);
+        self.checks.iter().any(|check| match check {
+            Check::Unchanged { key, mod_revision } => *mod_revision > 0 && writes(key),
+            Check::Standing { .. } => false,
+        })
+    }
+}
+
+/// What one attempt came to.
+enum Attempt {
+    /// Answered.
+    Answered(TxnResponse),
+    /// Not answered, but surely not applied.
+    Untouched(Status),
+    /// Nobody knows, or the next endpoint may do better.
+    Lost(Status),
+}
+
 impl Store {
-    /// Commits `txn`. An attempt whose fate is unknown is repeated, which is safe only because a check fails once the
-    /// first attempt has been committed; therefore a transaction without checks is not repeated.
+    /// Commits `txn`. An attempt whose fate is unknown is repeated where that is safe: because a check fails for ever once
+    /// the first attempt has been committed, or under a later [epoch](super::epoch) of this server, which cuts the first
+    /// attempt off. A transaction without checks is not repeated.
     ///
     /// # Errors
     /// [`StoreError::Ambiguous`] if it may have been committed.
     pub async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        let request = encode(txn);
-        let started = tokio::time::Instant::now();
-        let mut attempts = 0usize;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let under_epoch = !txn.checks.is_empty() && !txn.guards_itself();
+        let (mut attempts, mut repeats) = (0usize, false);
         loop {
+            let epoch = if under_epoch { Some(self.epoch.current(self).await?) } else { None };
+            let request = encode(txn, epoch.map(|epoch| self.epoch_check(epoch)).as_ref());
             let (index, channel) = self.channel();
             attempts += 1;
-            let mut client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-            let mut attempt = Request::new(request.clone());
-            attempt.set_timeout(ATTEMPT_TIMEOUT);
-            let status = match tokio::time::timeout(ATTEMPT_TIMEOUT, client.txn(attempt)).await {
-                Ok(Ok(response)) => return decode(txn, response.into_inner(), attempts > 1),
-                Ok(Err(status)) => status,
-                Err(_) => Status::deadline_exceeded("no answer in time"),
+            let status = match attempt(channel, request).await {
+                Attempt::Answered(response) => match self.decode(txn, response, epoch, repeats)? {
+                    Some(outcome) => return Ok(outcome),
+                    // Only the epoch was another one: nothing was written.
+                    None if Instant::now() < deadline => continue,
+                    None => return Err(StoreError::Unavailable("this server's epoch changes all the time".into())),
+                },
+                Attempt::Untouched(status) => status,
+                Attempt::Lost(status) => {
+                    if let Some(error) = refusal(&status) {
+                        return Err(if repeats { unsettled(&error) } else { error });
+                    }
+                    repeats = true;
+                    status
+                }
             };
-            if let Some(error) = refusal(&status) {
-                return Err(error);
-            }
             self.turn_from(index);
-            if txn.checks.is_empty() || started.elapsed() >= REQUEST_TIMEOUT {
+            if repeats && txn.checks.is_empty() {
                 return Err(StoreError::Ambiguous(status.message().to_owned()));
+            }
+            if Instant::now() >= deadline {
+                return Err(given_up(repeats, &status));
+            }
+            if let Some(epoch) = epoch.filter(|_| repeats) {
+                self.epoch.move_on(self, epoch, deadline).await.map_err(|error| unsettled(&error))?;
             }
             if attempts.is_multiple_of(self.endpoints.len()) {
                 tokio::time::sleep(ROUND_PAUSE).await;
             }
         }
     }
+
+    fn epoch_check(&self, epoch: i64) -> Check {
+        Check::Unchanged { key: self.epoch.key().to_owned(), mod_revision: epoch }
+    }
+
+    /// The outcome for the caller; `None`: refused only because the epoch has moved on.
+    fn decode(
+        &self,
+        txn: &Txn,
+        response: TxnResponse,
+        epoch: Option<i64>,
+        repeats: bool,
+    ) -> Result<Option<Outcome>, StoreError> {
+        let revision = response.header.as_ref().map_or(0, |header| header.revision);
+        if response.succeeded {
+            return Ok(Some(Outcome::Committed(revision)));
+        }
+        let mut current = found(response)?;
+        if let Some(epoch) = epoch {
+            let now = current.pop().flatten().map_or(0, |kv| kv.mod_revision);
+            self.epoch.saw(now);
+            let holds = |(check, kv): (&Check, &Option<Kv>)| check.holds(kv.as_ref());
+            if now != epoch && txn.checks.iter().zip(&current).all(holds) {
+                return Ok(None);
+            }
+        }
+        if repeats { settle(txn, current, revision).map(Some) } else { Ok(Some(Outcome::Failed(current))) }
+    }
 }
 
-fn encode(txn: &Txn) -> TxnRequest {
+async fn attempt(channel: Channel, request: TxnRequest) -> Attempt {
+    let mut client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut request = Request::new(request);
+    request.set_timeout(ATTEMPT_TIMEOUT);
+    match tokio::time::timeout(ATTEMPT_TIMEOUT, client.txn(request)).await {
+        Ok(Ok(response)) => Attempt::Answered(response.into_inner()),
+        Ok(Err(status)) if was_not_sent(&status) => Attempt::Untouched(status),
+        Ok(Err(status)) => Attempt::Lost(status),
+        Err(_) => Attempt::Lost(Status::deadline_exceeded("no answer in time")),
+    }
+}
+
+/// Whether there was not even a connection.
+fn was_not_sent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+fn given_up(repeats: bool, status: &Status) -> StoreError {
+    let message = status.message().to_owned();
+    if repeats { StoreError::Ambiguous(message) } else { StoreError::Unavailable(message) }
+}
+
+/// The lost attempt could not be cut off, for whatever reason.
+fn unsettled(error: &StoreError) -> StoreError {
+    StoreError::Ambiguous(error.to_string())
+}
+
+/// The request, with one more check behind the transaction's own.
+fn encode(txn: &Txn, more: Option<&Check>) -> TxnRequest {
     let op = |request| RequestOp { request: Some(request) };
     let read = |key: &str| Op::RequestRange(RangeRequest { key: bytes_of(key), ..Default::default() });
     let puts = txn.puts.iter().map(|(key, value)| {
@@ -121,9 +222,9 @@ fn encode(txn: &Txn) -> TxnRequest {
         .iter()
         .map(|key| op(Op::RequestDeleteRange(DeleteRangeRequest { key: bytes_of(key), ..Default::default() })));
     TxnRequest {
-        compare: txn.checks.iter().map(compare).collect(),
+        compare: txn.checks.iter().chain(more).map(compare).collect(),
         success: puts.chain(deletes).collect(),
-        failure: txn.checks.iter().map(|check| op(read(check.key()))).collect(),
+        failure: txn.checks.iter().chain(more).map(|check| op(read(check.key()))).collect(),
     }
 }
 
@@ -143,22 +244,13 @@ fn compare(check: &Check) -> Compare {
     }
 }
 
-fn decode(txn: &Txn, response: TxnResponse, repeated: bool) -> Result<Outcome, StoreError> {
-    let revision = response.header.as_ref().map_or(0, |header| header.revision);
-    if response.succeeded {
-        return Ok(Outcome::Committed(revision));
-    }
-    let mut current = Vec::with_capacity(txn.checks.len());
-    for answer in response.responses {
-        let Some(Answer::ResponseRange(range)) = answer.response else {
-            return Err(StoreError::Refused("the store answered a read with something else".into()));
-        };
-        current.push(range.kvs.into_iter().next().map(Kv::from));
-    }
-    if repeated {
-        return settle(txn, current, revision);
-    }
-    Ok(Outcome::Failed(current))
+/// The current value of each check's key, in order.
+fn found(response: TxnResponse) -> Result<Vec<Option<Kv>>, StoreError> {
+    let value = |answer: ResponseOp| match answer.response {
+        Some(Answer::ResponseRange(range)) => Ok(range.kvs.into_iter().next().map(Kv::from)),
+        _ => Err(StoreError::Refused("the store answered a read with something else".into())),
+    };
+    response.responses.into_iter().map(value).collect()
 }
 
 /// A check failed on a repeated attempt: perhaps because an earlier attempt had been committed.
