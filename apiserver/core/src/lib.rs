@@ -16,7 +16,7 @@ pub mod patch;
 pub mod rbac;
 pub mod registry;
 pub mod request;
-pub mod service_ip;
+pub mod service;
 pub mod subresource;
 pub mod table;
 pub mod validate;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 use tokio_util::sync::CancellationToken;
 use xebec_api::Status;
 use xebec_pki::TlsConnector;
@@ -76,6 +76,7 @@ pub struct App {
     /// Ends watches and streams at shutdown.
     pub stop: CancellationToken,
     bootstrapped: AtomicBool,
+    node_ports: Arc<Mutex<()>>,
 }
 
 impl App {
@@ -93,7 +94,13 @@ impl App {
             inflight,
             stop,
             bootstrapped: AtomicBool::new(false),
+            node_ports: Arc::new(Mutex::new(())),
         }
+    }
+
+    /// The turn of a write that changes the claimed node ports; it ends with the guard.
+    pub async fn node_ports_turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.node_ports).lock_owned().await
     }
 
     /// Whether namespaces and RBAC policy are in place.

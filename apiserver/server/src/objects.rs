@@ -2,7 +2,7 @@
 
 use crate::cache::{Cache, Caches, Decode, Entry};
 use crate::registry::{Registry, Served};
-use crate::store::Store;
+use crate::store::{Store, prefix_end};
 use bytes::Bytes;
 use serde_json::Value;
 use std::sync::Arc;
@@ -11,6 +11,9 @@ use xebec_api::{Status, codec, meta};
 
 /// Time a reader of cached objects waits for a cache that has just been started.
 const FILL_WAIT: Duration = Duration::from_secs(2);
+
+/// Objects read from the store at once.
+const PAGE_OBJECTS: i64 = 500;
 
 /// A stored object.
 #[derive(Clone, Debug)]
@@ -128,6 +131,26 @@ impl Objects {
         let (snapshot, _) = cache.snapshot();
         let range = snapshot.range(Arc::<str>::from(prefix.as_str())..).take_while(|(key, _)| key.starts_with(&prefix));
         Ok(range.map(|(_, entry)| served.typed(entry.value())).collect())
+    }
+
+    /// All objects of a resource as the store knows them, at one revision.
+    pub async fn all_stored(&self, group: &str, resource: &str) -> Result<Vec<Value>, Status> {
+        let served = self.served(group, resource)?;
+        let prefix = self.prefix_of(served);
+        let (mut start, end) = (prefix.clone().into_bytes(), prefix_end(prefix.as_bytes()));
+        let (mut objects, mut revision) = (Vec::new(), 0);
+        loop {
+            let page = self.store.list(&start, &end, PAGE_OBJECTS, revision).await?;
+            revision = page.revision.max(revision);
+            for kv in &page.kvs {
+                objects.push(served.decode(&kv.value, kv.mod_revision)?);
+            }
+            match page.kvs.last() {
+                // The first key behind it.
+                Some(last) if page.more => start = [&last.key[..], &[0]].concat(),
+                _ => return Ok(objects),
+            }
+        }
     }
 
     fn served(&self, group: &str, resource: &str) -> Result<&Arc<Served>, Status> {

@@ -164,7 +164,24 @@ async fn services_created_at_two_servers_never_share_an_address() {
         assert!(addresses.insert(service["spec"]["clusterIP"].to_string()), "{service}");
         assert!(ports.insert(service["spec"]["ports"][0]["nodePort"].to_string()), "{service}");
     }
-    // An address that is held is refused, and free again with its Service.
+    // Claims have upstream's form and place, so that a stock API server on the same store respects them.
+    assert_eq!(world.claimed_node_ports().await, ports);
+    // A number that is held is refused, and free again with its Service.
+    let port = created[1].1["spec"]["ports"][0]["nodePort"].clone();
+    let wish = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "port"},
+        "spec": {"type": "NodePort", "ports": [{"name": "a", "port": 81}, {"name": "b", "port": 80, "nodePort": port}]}});
+    let (code, refusal) = apis[0].post(path, &wish).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    let cause = &refusal["details"]["causes"][0];
+    assert_eq!(cause["field"], "spec.ports[1].nodePort");
+    assert_eq!(cause["message"], format!("Invalid value: {port}: provided port is already allocated"));
+    assert_eq!(apis[1].delete(&format!("{path}/s1")).await.0, StatusCode::OK);
+    assert!(!world.claimed_node_ports().await.contains(&port.to_string()));
+    assert_eq!(apis[0].post(path, &wish).await.0, StatusCode::CREATED);
+    // A change of type gives it back.
+    let internal = json!({"spec": {"type": "ClusterIP"}});
+    assert_eq!(apis[1].merge(&format!("{path}/port"), &internal).await.0, StatusCode::OK);
+    assert!(!world.claimed_node_ports().await.contains(&port.to_string()));
     let held = created[0].1["spec"]["clusterIP"].clone();
     let wish = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "wish"},
         "spec": {"clusterIP": held, "ports": [{"port": 80}]}});

@@ -8,7 +8,7 @@ use super::{absent, child, empty, existing, items};
 /// Stickiness by client address lasts three hours.
 const CLIENT_IP_TIMEOUT_SECONDS: i64 = 10_800;
 
-/// A Service. Addresses and families are allocated later (`service_ip`).
+/// A Service. Addresses and families are allocated later (`service`).
 pub fn service(object: &mut Value) {
     let spec = child(object, "spec");
     empty(spec, "sessionAffinity", "None");

@@ -44,11 +44,16 @@ async fn try_delete(call: &Call, stored: Stored, options: &DeleteOptions) -> Res
     let decision = deletion::decide(&call.served.row, &stored.object, options, &call.ctx)?;
     let check = Check::Unchanged { key: stored.key.clone(), mod_revision: stored.revision };
     let mut txn = Txn { checks: vec![check], ..Txn::default() };
+    // Held until the transaction is committed: writes that change the claimed node ports take turns.
+    let claims = match decision {
+        Deletion::DeleteNow => Claims::of_deleted(call, &stored.object).await?,
+        _ => Claims::default(),
+    };
     let (mut object, gone) = match decision {
         Deletion::Pending => return Ok(Some(Deleted::Marked(stored.object))),
         Deletion::DeleteNow => {
             txn.deletes.push(stored.key.clone());
-            Claims::of_deleted(call, &stored.object).join(&mut txn);
+            claims.join(&mut txn)?;
             (stored.object, true)
         }
         Deletion::MarkAndUpdate(marked) => {

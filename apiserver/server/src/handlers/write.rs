@@ -12,6 +12,8 @@ use xebec_apiserver_core::request::WriteOptions;
 
 /// Tries at a generated name.
 const NAME_ATTEMPTS_MAX: u64 = 8;
+/// Tries at numbers that other API servers are after, too.
+const NUMBER_ATTEMPTS_MAX: u64 = 64;
 /// Tries of a write that is bound to no resourceVersion, while others write the same object.
 const CONFLICT_ATTEMPTS_MAX: usize = 16;
 
@@ -46,10 +48,11 @@ pub async fn create_object(call: &Call, object: Value, options: &WriteOptions) -
     if generated && meta::generate_name(&object).is_empty() {
         return Err(nameless(row));
     }
-    for attempt in 0..NAME_ATTEMPTS_MAX {
+    let (mut names, mut numbers) = (0, 0);
+    while names < NAME_ATTEMPTS_MAX && numbers < NUMBER_ATTEMPTS_MAX {
         let mut new = object.clone();
         prepare(call, &mut new, None).await?;
-        row.before_create(&mut new, &call.info.namespace, &call.ctx, attempt)?;
+        row.before_create(&mut new, &call.info.namespace, &call.ctx, names)?;
         admit::validate(call, &new, None).await?;
         let claims = Claims::for_create(call, &mut new).await?;
         if options.dry_run {
@@ -62,18 +65,22 @@ pub async fn create_object(call: &Call, object: Value, options: &WriteOptions) -
             puts: vec![(key, served.encode(&new)?)],
             ..Txn::default()
         };
-        claims.join(&mut txn);
+        claims.join(&mut txn)?;
         match commit(&call.app, txn, call.fence.as_ref()).await? {
             Commit::Done(revision) => {
                 meta::set_resource_version(&mut new, revision.unsigned_abs());
                 return Ok(Written { object: new, created: true });
             }
             Commit::Refused(0) if !generated => return Err(Status::already_exists(&row.resource, meta::name(&new))),
-            // Another name, or other numbers: the next attempt draws them.
-            Commit::Refused(index) => claims.refused(call, meta::name(&new), index)?,
+            Commit::Refused(0) => names += 1,
+            // Other numbers: the next attempt draws them.
+            Commit::Refused(index) => {
+                claims.refused(call, meta::name(&new), index)?;
+                numbers += 1;
+            }
         }
     }
-    if generated {
+    if generated && names == NAME_ATTEMPTS_MAX {
         return Err(Status::generate_name_conflict(&row.resource, meta::generate_name(&object), 1));
     }
     Err(Status::server_timeout(&row.resource, "create", 1))
@@ -122,7 +129,9 @@ async fn try_update(
         row.before_update(&mut new, old, &call.info.subresource)?;
     }
     admit::validate(call, &new, Some(old)).await?;
-    let claims = Claims::for_update(call, &mut new, old).await?;
+    let removes = deletion::completes_deletion(row, &new);
+    let claims =
+        if removes { Claims::of_deleted(call, old).await? } else { Claims::for_update(call, &mut new, old).await? };
     meta::metadata_mut(&mut new).insert("resourceVersion".into(), Value::from(meta::resource_version(old)));
     // Two forms of the same object (an empty field there or absent) are one and the same at rest.
     let encoded = call.served.encode(&new)?;
@@ -132,14 +141,12 @@ async fn try_update(
     let key = stored.key.clone();
     let mut txn =
         Txn { checks: vec![Check::Unchanged { key: key.clone(), mod_revision: stored.revision }], ..Txn::default() };
-    let removes = deletion::completes_deletion(row, &new);
     if removes {
         txn.deletes.push(key);
-        Claims::of_deleted(call, &new).join(&mut txn);
     } else {
         txn.puts.push((key, encoded));
-        claims.join(&mut txn);
     }
+    claims.join(&mut txn)?;
     match commit(&call.app, txn, call.fence.as_ref()).await? {
         Commit::Done(revision) => {
             meta::set_resource_version(&mut new, revision.unsigned_abs());

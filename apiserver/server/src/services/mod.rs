@@ -1,10 +1,11 @@
 //! ClusterIPs and node ports: claimed in the store, in the same transaction as the Service that holds them.
 //!
-//! Each number has a key of its own (`.../xebec.io/serviceclaims/...`); the transaction that stores the Service checks
-//! that the keys of its numbers are free. Two API servers therefore cannot hand out the same number, and a number is
-//! free again exactly when its Service no longer holds it. Upstream keeps one bitmap per range instead
-//! (`/registry/ranges/serviceips`) and repairs it by a loop.
+//! Claims have upstream's form: an IPAddress object for each address, one RangeAllocation for all node ports. The
+//! transaction that stores the Service checks that the address is free and the allocation unchanged. Two API servers, a
+//! stock one among them, therefore cannot hand out the same number, and a number is free again exactly when its Service
+//! no longer holds it. What is decided about numbers is in `xebec_apiserver_core::service`.
 
 mod claims;
+mod node_ports;
 
 pub use claims::Claims;

@@ -1,5 +1,6 @@
 //! A world for tests: etcd, certificates, API servers in this process, and a client.
 
+use base64::Engine as _;
 use bytes::Bytes;
 use clap::Parser as _;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -8,6 +9,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +17,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use xebec_pki::{ClientTls, ClusterAuthorities, MasterNames, TlsConnector};
+use xebec_proto::etcdserverpb::RangeRequest;
+use xebec_proto::etcdserverpb::kv_client::KvClient;
 
 const ETCD: [&str; 2] = ["/usr/bin/etcd", "/usr/local/bin/etcd"];
 /// Longest wait for anything.
@@ -95,6 +99,25 @@ impl World {
             assert!(tokio::time::Instant::now() < deadline, "the API server did not become ready");
         }
         url
+    }
+
+    /// Node ports that the store holds claims on, read as upstream reads them: bit `i` of a big-endian number in
+    /// `RangeAllocation.data` is port 30000 + `i`.
+    pub async fn claimed_node_ports(&self) -> BTreeSet<String> {
+        let channel = tonic::transport::Endpoint::from_shared(self.etcd_url.clone()).expect("a URL").connect_lazy();
+        let key = Bytes::from_static(b"/registry/ranges/servicenodeports");
+        let answer = KvClient::new(channel).range(RangeRequest { key, ..Default::default() }).await.expect("an answer");
+        let kv = answer.into_inner().kvs.pop().expect("claims");
+        let object = xebec_api::codec::decode_any(&kv.value).expect("a RangeAllocation");
+        assert_eq!((&object["kind"], &object["range"]), (&"RangeAllocation".into(), &"30000-32767".into()));
+        let data = base64::engine::general_purpose::STANDARD.decode(object["data"].as_str().expect("data"));
+        let bytes = data.expect("base64");
+        let bits = bytes
+            .iter()
+            .rev()
+            .enumerate()
+            .flat_map(|(byte, bits)| (0..8).map(move |bit| (byte * 8 + bit, bits >> bit & 1)));
+        bits.filter(|(_, set)| *set == 1).map(|(offset, _)| (30_000 + offset).to_string()).collect()
     }
 
     /// A client with this certificate (`admin`, `alice`, `scheduler`), or none.
