@@ -11,6 +11,7 @@ mod master;
 mod policy;
 mod reload;
 mod tls;
+mod unverified;
 mod verifier;
 
 pub use authority::{Authority, CertificateRequest, Issued, KeyAndRequest, SignOptions, Usage};
@@ -22,6 +23,7 @@ pub use tls::{
     ClientTls, ServerTls, client_config, client_config_from_pem, client_config_with, read_certificates, server_config,
     server_config_with,
 };
+pub use unverified::unverified_client_config;
 
 use std::path::PathBuf;
 

@@ -4,7 +4,6 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,12 +13,7 @@ use k8s_openapi::{
     api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
 };
 use kube::api::{Api, ObjectMeta, PostParams};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use xebec_pki::{Identity, Issued, KeyAndRequest, read_certificates, spki_sha256};
@@ -217,27 +211,19 @@ async fn authority_of(server: &str, hash: &str) -> Result<String, BootstrapError
     let uri: http::Uri = server.parse().map_err(|error| unreachable(format!("{error}")))?;
     let host = uri.host().ok_or_else(|| unreachable("no host".into()))?.trim_matches(['[', ']']).to_owned();
     let port = uri.port_u16().unwrap_or(443);
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(Witness { provider: provider.clone(), seen: seen.clone() });
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unreachable(error.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
     let name = ServerName::try_from(host.clone()).map_err(|error| unreachable(error.to_string()))?;
     let handshake = async {
         let stream = TcpStream::connect((host.as_str(), port)).await?;
-        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
+        // Nothing is sent over this connection: the hash decides, and every later one trusts only the CA that has it.
+        tokio_rustls::TlsConnector::from(xebec_pki::unverified_client_config()).connect(name, stream).await
     };
-    match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
-        Ok(Ok(_)) => {}
+    let stream = match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
+        Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(unreachable(error.to_string())),
         Err(_) => return Err(unreachable(format!("no answer within {HANDSHAKE_MAX:?}"))),
-    }
+    };
     let expected = hash.strip_prefix("sha256:").unwrap_or(hash).to_ascii_lowercase();
-    let chain = seen.lock().map(|seen| seen.clone()).unwrap_or_default();
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let found = chain.iter().find(|der| {
         spki_sha256(der)
             .is_ok_and(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == expected)
@@ -246,52 +232,6 @@ async fn authority_of(server: &str, hash: &str) -> Result<String, BootstrapError
     let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
     let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     Ok(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
-}
-
-/// Lets any chain through and remembers it. Nothing is sent over such a connection: the hash decides, and every later
-/// connection trusts only the CA that has it.
-#[derive(Debug)]
-struct Witness {
-    provider: Arc<CryptoProvider>,
-    seen: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Ok(mut seen) = self.seen.lock() {
-            *seen = std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec()).collect();
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// Gets a certificate and stores it; tries until `stop`, through masters that come and go.
