@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
-use crate::dice::Dice;
+use xebec_store_dice::Dice;
 
 /// How deep messages stand in each other.
 const DEPTH_MAX: usize = 4;

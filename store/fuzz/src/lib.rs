@@ -10,7 +10,6 @@
 pub mod allocation;
 pub mod campaign;
 pub mod coverage;
-pub mod dice;
 pub mod findings;
 pub mod generate;
 pub mod input;

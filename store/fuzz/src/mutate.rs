@@ -1,7 +1,8 @@
 //! How an input becomes another.
 
+use xebec_store_dice::Dice;
+
 use crate::{
-    dice::Dice,
     generate::NUMBERS,
     input::{INPUT_BYTES_MAX, Input, Part},
     protobuf::{self, Field, Value},
@@ -57,7 +58,7 @@ fn change_parts(input: &mut Input, others: &[Input], dice: &mut Dice) {
         }
         3 if !input.parts.is_empty() => {
             let kind = &mut input.parts[place].kind;
-            *kind = if dice.one_in(2) { kind.wrapping_add(1) } else { dice.number() as u16 };
+            *kind = if dice.one_in(2) { kind.wrapping_add(1) } else { dice.next() as u16 };
         }
         _ => {
             let Some(other) = others.get(dice.below(others.len().max(1))) else { return };
@@ -88,7 +89,7 @@ fn change_bytes(bytes: &mut Vec<u8>, dice: &mut Dice) {
     match dice.below(10) {
         0 => bytes.truncate(at),
         1 if !bytes.is_empty() => bytes[at] ^= 1 << dice.below(8),
-        2 if !bytes.is_empty() => bytes[at] = dice.number() as u8,
+        2 if !bytes.is_empty() => bytes[at] = dice.next() as u8,
         3 if !bytes.is_empty() => bytes[at] = *dice.pick(&[0, 1, 0x7f, 0x80, 0xff]),
         4 if !bytes.is_empty() => {
             let to = (at + 1 + dice.below(RUN_BYTES_MAX)).min(bytes.len());
@@ -102,7 +103,7 @@ fn change_bytes(bytes: &mut Vec<u8>, dice: &mut Dice) {
             bytes.splice(at..at, run.repeat(times.min(INPUT_BYTES_MAX / run.len())));
         }
         6 => {
-            let run: Vec<u8> = (0..=dice.below(8)).map(|_| dice.number() as u8).collect();
+            let run: Vec<u8> = (0..=dice.below(8)).map(|_| dice.next() as u8).collect();
             insert(bytes, &run, dice);
         }
         7 => overwrite(bytes, at, &dice.pick(&NUMBERS).to_le_bytes()[..*dice.pick(&[2, 4, 8])]),

@@ -11,10 +11,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 
+use xebec_store_dice::Dice;
+
 use crate::{
     allocation,
     coverage::{self, Coverage},
-    dice::Dice,
     findings,
     input::Input,
     mutate::mutate,

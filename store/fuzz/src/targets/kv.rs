@@ -8,7 +8,8 @@ use xebec_store_core::{
 };
 
 use super::{Target, join, outcome};
-use crate::{dice::Dice, generate, input::Input, input::Part};
+use crate::{generate, input::Input, input::Part};
+use xebec_store_dice::Dice;
 
 /// Sound messages of each kind to begin with, and sequences of them.
 const MESSAGES_PER_KIND: usize = 40;

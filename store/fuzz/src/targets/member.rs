@@ -14,8 +14,9 @@ use xebec_store::fuzzing::{front, lone_member, read_flags, stop};
 use xebec_store_raft::Member;
 
 use super::{Target, join, outcome, scratch_dir};
+use xebec_store_dice::Dice;
+
 use crate::{
-    dice::Dice,
     generate,
     input::{Input, Part},
 };

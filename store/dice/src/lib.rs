@@ -1,4 +1,4 @@
-//! Randomness from a seed.
+//! Randomness from a seed, for simulations and fuzzing: nothing that runs for real throws these dice.
 
 /// A small generator (SplitMix64, Steele, Lea and Flood 2014). Equal seeds give equal sequences for ever, which no
 /// library's default generator promises.
@@ -47,9 +47,19 @@ impl Dice {
         self.within(0, 1_000_000) < count
     }
 
-    /// One of these.
+    /// True once in `count` times.
+    pub fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    /// One of these, which are not none.
     pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
+    }
+
+    /// One of these words, which are not none.
+    pub fn word<'a>(&mut self, words: &[&'a [u8]]) -> &'a [u8] {
+        words[self.below(words.len())]
     }
 
     /// Puts them into another order.
