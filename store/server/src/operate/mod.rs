@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod copy;
 mod migrate;
 mod restore;
 mod save;
@@ -93,6 +94,17 @@ pub enum OperateError {
     /// A member refused.
     #[error("{}: {}", endpoint, status.message())]
     Refused {
+        /// Which.
+        endpoint: String,
+        /// Its answer.
+        status: Box<tonic::Status>,
+    },
+    /// A source gives no snapshot away.
+    #[error(
+        "{endpoint} gives no snapshot away: {} (an administrator may ask for one; with --without-history, what can be read is copied key by key: revisions and leases of living keys are kept, history, users and roles are not)",
+        status.message()
+    )]
+    NoSnapshot {
         /// Which.
         endpoint: String,
         /// Its answer.

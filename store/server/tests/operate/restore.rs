@@ -5,14 +5,22 @@ use std::{fs, path::Path};
 use bytes::Bytes;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use xebec_proto::etcdserverpb::{
-    WatchCreateRequest, WatchRequest, kv_client::KvClient, watch_client::WatchClient, watch_request::RequestUnion,
+use tonic::transport::Channel;
+use xebec_proto::{
+    authpb::{Permission, permission::Type},
+    etcdserverpb::{
+        AuthEnableRequest, AuthRoleAddRequest, AuthRoleGrantPermissionRequest, AuthUserAddRequest,
+        AuthUserGrantRoleRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
+        WatchCreateRequest, WatchRequest, auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient,
+        watch_client::WatchClient, watch_request::RequestUnion,
+    },
+    mvccpb::KeyValue,
 };
 use xebec_store::OperateError;
 
 use crate::{
     etcd::{Etcd, etcdctl, is_installed},
-    processes::{Cluster, put, wait_for},
+    processes::{Cluster, get, put, wait_for},
     workload::{all_at, assert_same_history, compact, hash_kv, play, revision},
 };
 
@@ -155,6 +163,62 @@ async fn etcds_own_snapshot_and_a_live_etcd_become_xebecs() {
     let role = etcdctl(&[&ours, "role", "get", "reader"]);
     assert!(role.contains("[key/, key0)"), "{role}");
     assert!(etcdctl(&[&ours, "user", "get", "ann"]).contains("reader"));
+}
+
+/// Turns authentication on: ann may read every key, and is no administrator.
+async fn let_ann_read(channel: &Channel) {
+    let mut auth = AuthClient::new(channel.clone());
+    for (user, role) in [("root", "root"), ("ann", "reader")] {
+        let request = AuthUserAddRequest { name: user.into(), password: "secret".into(), ..Default::default() };
+        auth.user_add(request).await.unwrap();
+        auth.role_add(AuthRoleAddRequest { name: role.into() }).await.unwrap();
+        auth.user_grant_role(AuthUserGrantRoleRequest { user: user.into(), role: role.into() }).await.unwrap();
+    }
+    let everything = Permission { perm_type: Type::Read.into(), key: "\0".into(), range_end: "\0".into() };
+    let request = AuthRoleGrantPermissionRequest { name: "reader".into(), perm: Some(everything) };
+    auth.role_grant_permission(request).await.unwrap();
+    auth.auth_enable(AuthEnableRequest {}).await.unwrap();
+}
+
+async fn living(channel: &Channel) -> Vec<KeyValue> {
+    let request = RangeRequest { range_end: Bytes::from_static(b"\0"), ..get(b"\0") };
+    KvClient::new(channel.clone()).range(request).await.unwrap().into_inner().kvs
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_gives_no_snapshot_away_is_copied_key_by_key_and_what_is_lost_is_said() {
+    let source = Cluster::new(1);
+    source.ready(0).await;
+    let channel = source.channel(0);
+    play(&channel).await;
+    LeaseClient::new(channel.clone()).lease_grant(LeaseGrantRequest { id: 77, ttl: 600 }).await.unwrap();
+    let leased = PutRequest { lease: 77, ..put(b"leased", b"value") };
+    KvClient::new(channel.clone()).put(leased).await.unwrap();
+    let (before, at) = (living(&channel).await, revision(&channel).await);
+    let_ann_read(&channel).await;
+
+    let mut copy = Cluster::prepared(1, &[]);
+    let data_dir = format!("--data-dir={}", copy.data_dir(0).display());
+    let peer = format!("--initial-advertise-peer-urls={}", copy.peer_url(0));
+    let from = format!("--from={}", source.client_url(0));
+    let mut arguments = vec!["migrate", &from, &data_dir, "--name=m0", &peer, "--user=ann:secret"];
+    let refused = xebec_store(&arguments).await.unwrap_err().to_string();
+    assert!(refused.contains("permission denied") && refused.contains("--without-history"), "{refused}");
+    arguments.push("--without-history");
+    xebec_store(&arguments).await.unwrap();
+    copy.start(0);
+    copy.ready(0).await;
+    let copied = copy.channel(0);
+    assert_eq!(living(&copied).await, before, "with every revision, version and lease");
+    assert!(all_at(&copied, at).await.is_none(), "the history is not there, and nobody is told otherwise");
+    assert!(revision(&copied).await > at);
+    let request = LeaseTimeToLiveRequest { id: 77, keys: true };
+    let life = LeaseClient::new(copied.clone()).lease_time_to_live(request).await.unwrap().into_inner();
+    assert!(life.granted_ttl == 600 && life.ttl > 0 && life.keys == ["leased"], "{life:?}");
+    KvClient::new(copied.clone()).put(put(b"more", b"value")).await.unwrap();
+    copy.kill(0);
+    let report = xebec_store_raft::check_data(&copy.data_dir(0));
+    assert!(report.problems.is_empty(), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
