@@ -35,7 +35,7 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn open(dir: &Path, create: bool, options: &Options) -> Result<Database, DiskError> {
-        let columns = descriptors(options.block_cache_bytes, options.compacts_inline);
+        let columns = descriptors(options);
         let db = DB::open_cf_descriptors(&database_options(create), dir, columns)
             .map_err(|error| DiskError::engine(dir, error))?;
         Ok(Database::around(dir, db))
@@ -43,13 +43,9 @@ impl Database {
 
     /// Opens a directory that must not be changed, such as a checkpoint.
     pub(crate) fn open_read_only(dir: &Path, block_cache_bytes: usize) -> Result<Database, DiskError> {
-        let db = DB::open_cf_descriptors_read_only(
-            &database_options(false),
-            dir,
-            descriptors(block_cache_bytes, true),
-            false,
-        )
-        .map_err(|error| DiskError::engine(dir, error))?;
+        let options = Options { block_cache_bytes, compacts_inline: true, ..Options::default() };
+        let db = DB::open_cf_descriptors_read_only(&database_options(false), dir, descriptors(&options), false)
+            .map_err(|error| DiskError::engine(dir, error))?;
         Ok(Database::around(dir, db))
     }
 
@@ -230,14 +226,15 @@ impl Drop for Database {
     }
 }
 
-fn descriptors(block_cache_bytes: usize, compacts_inline: bool) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(block_cache_bytes);
+fn descriptors(options: &Options) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(options.block_cache_bytes);
     let mut descriptors: Vec<_> = Column::ALL
         .into_iter()
-        .map(|column| ColumnFamilyDescriptor::new(column.name(), column_options(column, &cache, compacts_inline)))
+        .map(|column| ColumnFamilyDescriptor::new(column.name(), column_options(column, &cache, options)))
         .collect();
-    // RocksDB insists on its default column family; nothing is kept in it.
-    descriptors.push(ColumnFamilyDescriptor::new("default", rocksdb::Options::default()));
+    // RocksDB insists on its default column family; nothing is kept in it. But the largest write buffer is what it wants to
+    // see free before it goes on after the disk was full (`SstFileManagerImpl::ReserveDiskBuffer`).
+    descriptors.push(ColumnFamilyDescriptor::new("default", column_options(Column::Meta, &cache, options)));
     descriptors
 }
 

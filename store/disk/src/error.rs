@@ -89,7 +89,19 @@ pub enum DiskError {
     },
 }
 
+/// How RocksDB begins what it says when the disk is full (`Status::IOError` with `kNoSpace`); its C interface gives no code.
+const NO_SPACE: &str = "IO error: No space left on device";
+
 impl DiskError {
+    /// Whether this is for want of space: nothing was changed, and the same may be tried again.
+    pub fn is_full(&self) -> bool {
+        match self {
+            DiskError::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            DiskError::Engine { source, .. } => source.as_ref().starts_with(NO_SPACE),
+            _ => false,
+        }
+    }
+
     /// Names the path of a failed file operation.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
         let path = path.to_owned();

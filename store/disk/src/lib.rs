@@ -52,7 +52,7 @@ pub use events::{CATCH_UP_SCAN_EVENTS_MAX, CatchUp};
 pub use hash::HashKv;
 pub use keyspace::Keyspace;
 pub use load::{Loaded, Loader};
-pub use options::{BLOCK_CACHE_BYTES, Options, VERIFY_BYTES_MAX_DEFAULT, WRITE_BUFFERS_BYTES};
+pub use options::{BLOCK_CACHE_BYTES, Options, TABLE_BYTES_MAX, VERIFY_BYTES_MAX_DEFAULT, WRITE_BUFFERS_BYTES};
 pub use sizes::Sizes;
 pub use verify::{Verified, verify};
 pub use versions::{Version, VersionChange};

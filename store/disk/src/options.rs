@@ -13,6 +13,15 @@ const WRITE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// A directory of up to this many bytes is read through when it is opened, every block against its checksum.
 pub const VERIFY_BYTES_MAX_DEFAULT: u64 = 256 * 1024 * 1024;
 
+/// Bytes of one table, and how many tables' worth the first level has that others are merged into: RocksDB's own
+/// defaults. See [`Options::table_bytes_max`].
+pub const TABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const FIRST_LEVEL_TABLES: u64 = 4;
+
+/// Tables that one merge may read and write where tables are small. RocksDB's own default is 25: more than a small disk that
+/// is nearly full has room for.
+const MERGE_TABLES_MAX: u64 = 10;
+
 /// Where compaction is inline, this many new tables of a column family are worth it: RocksDB's own default.
 pub(crate) const INLINE_COMPACTION_TABLES: u64 = 4;
 
@@ -53,6 +62,9 @@ pub struct Options {
     /// Whether tables are merged only while the keyspace is made durable, by whoever does that, and not by threads in
     /// their own time. For simulations: the same calls then make the same files.
     pub compacts_inline: bool,
+    /// Bytes of one table. All else that decides how much room a merge of tables needs follows from it, so that on a
+    /// small disk a merge needs no more than a small part of it.
+    pub table_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -62,6 +74,7 @@ impl Default for Options {
             block_cache_bytes: BLOCK_CACHE_BYTES,
             verify_bytes_max: VERIFY_BYTES_MAX_DEFAULT,
             compacts_inline: false,
+            table_bytes_max: TABLE_BYTES_MAX,
         }
     }
 }
@@ -112,7 +125,7 @@ pub(crate) fn database_options(create: bool) -> rocksdb::Options {
     options
 }
 
-pub(crate) fn column_options(column: Column, cache: &Cache, compacts_inline: bool) -> rocksdb::Options {
+pub(crate) fn column_options(column: Column, cache: &Cache, keyspace: &Options) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_cache_index_and_filter_blocks(true);
@@ -131,7 +144,12 @@ pub(crate) fn column_options(column: Column, cache: &Cache, compacts_inline: boo
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_disable_auto_compactions(compacts_inline);
+    options.set_disable_auto_compactions(keyspace.compacts_inline);
+    options.set_target_file_size_base(keyspace.table_bytes_max);
+    options.set_max_bytes_for_level_base(keyspace.table_bytes_max * FIRST_LEVEL_TABLES);
+    if keyspace.table_bytes_max < TABLE_BYTES_MAX {
+        options.set_max_compaction_bytes(keyspace.table_bytes_max * MERGE_TABLES_MAX);
+    }
     if matches!(column, Column::History | Column::ByRevision) {
         options.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW_ENTRIES, DELETIONS_IN_WINDOW_MIN, 0.0);
     }

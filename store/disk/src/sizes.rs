@@ -1,3 +1,6 @@
+use rocksdb::Range;
+use xebec_store_core::KeyRange;
+
 use crate::options::Column;
 use crate::{DiskError, Keyspace};
 
@@ -12,7 +15,26 @@ pub struct Sizes {
     pub keys: u64,
 }
 
+/// Above every key: keys are bounded by etcd's request size, and none begins with so many of these.
+const LAST_KEY: [u8; 64] = [0xff; 64];
+
 impl Keyspace {
+    /// Bytes of files that hold the present of a range, as far as RocksDB estimates them; what was not flushed yet is not in
+    /// it.
+    pub fn estimate_bytes(&self, range: &KeyRange) -> u64 {
+        let (start, end): (&[u8], &[u8]) = match range {
+            KeyRange::Key(_) => return 0,
+            KeyRange::Span { start, end } => (start, end),
+            KeyRange::From(start) => (start, &LAST_KEY),
+        };
+        if end <= start {
+            return 0;
+        }
+        let view = self.view();
+        let database = view.database();
+        database.db().get_approximate_sizes_cf(database.column(Column::Current), &[Range::new(start, end)]).iter().sum()
+    }
+
     /// Measures the keyspace.
     ///
     /// # Errors

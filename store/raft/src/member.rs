@@ -20,11 +20,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xebec_proto::xebec::peer::v1::{LeaseRemainingRequest, leader_client::LeaderClient};
 use xebec_store_core::{ClusterTime, Command, LeaseId};
-use xebec_store_disk::{CompactionStep, Keyspace};
+use xebec_store_disk::Keyspace;
 use xebec_store_log::DurationCounts;
 
 use crate::{
-    blocking::blocking,
     departure::Departure,
     error::RequestFailure,
     feed::Feed,
@@ -43,9 +42,6 @@ use crate::{
 
 /// How long a request may take, a change of leader included (etcd: 5 s plus two election timeouts).
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
-
-/// How long making the keyspace durable may take.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running member. Clones are handles to the same.
 #[derive(Clone)]
@@ -398,6 +394,12 @@ impl Member {
         stamped.collect()
     }
 
+    /// Whether what is committed cannot be applied here for want of space.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        self.0.machine.waiting.lacks_room_for().is_some()
+    }
+
     /// The cluster's time, if this member leads and has opened its lease desk.
     #[must_use]
     pub fn cluster_now(&self) -> Option<ClusterTime> {
@@ -547,47 +549,6 @@ impl Member {
             }
             if metrics.changed().await.is_err() {
                 return;
-            }
-        }
-    }
-
-    /// Makes the keyspace durable and purges the log, when the log has grown.
-    async fn shorten_log(self) {
-        loop {
-            self.0.machine.log_grown.notified().await;
-            let applied = *self.feed().applied().borrow();
-            if self.0.raft.trigger().snapshot().await.is_err() {
-                return;
-            }
-            let covered = |metrics: &openraft::RaftMetrics<TypeConfig>| {
-                metrics.snapshot.is_some_and(|snapshot| snapshot.index >= applied)
-            };
-            let waited = self.0.raft.wait(Some(SNAPSHOT_TIMEOUT)).metrics(covered, "a snapshot").await;
-            match (waited, self.0.machine.log.purgeable(self.0.machine.retention.log_kept_bytes)) {
-                (Ok(_), Some(upto)) => {
-                    if self.0.raft.trigger().purge_log(upto.min(applied)).await.is_err() {
-                        return;
-                    }
-                }
-                (Ok(_), None) => {}
-                (Err(error), _) => tracing::warn!(%error, "the log could not be shortened"),
-            }
-        }
-    }
-
-    /// Removes old versions after compactions, in steps.
-    async fn clean_keyspace(self) {
-        loop {
-            let keyspace = self.keyspace().clone();
-            let step = blocking(move || keyspace.compact_step()).await;
-            match step {
-                Ok(Ok(CompactionStep::More { .. })) => tokio::task::yield_now().await,
-                Ok(Ok(CompactionStep::Done)) => self.0.machine.compacted.notified().await,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "old versions cannot be removed");
-                    self.0.machine.compacted.notified().await;
-                }
-                Err(_) => return,
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::{
     errors::RaftError,
-    raft::{AppendEntriesRequest, VoteRequest},
+    raft::{AppendEntriesRequest, VoteRequest, VoteResponse},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, service::interceptor::InterceptedService};
@@ -76,6 +76,12 @@ fn as_planted(request: VoteRequest<TypeConfig>) -> VoteRequest<TypeConfig> {
     VoteRequest { last_log_id: Some(longest), leadership_transfer: true, ..request }
 }
 
+/// The planted bug's other half: who does not look at logs tells nobody that its own is longer. openraft lets a candidate that
+/// was told so wait longer than the others before it stands again.
+fn as_planted_answer(response: VoteResponse<TypeConfig>) -> VoteResponse<TypeConfig> {
+    if is_planted(PlantedBug::VoteForStaleLogs) { VoteResponse { last_log_id: None, ..response } } else { response }
+}
+
 fn stopped<E: std::error::Error>(error: &E) -> Status {
     Status::unavailable(error.to_string())
 }
@@ -116,13 +122,13 @@ impl Raft for PeerService {
     async fn vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
         let request = as_planted(read(request.get_ref())?);
         let response = self.0.raft().vote(request).await.map_err(|error| stopped(&error))?;
-        write(&response)
+        write(&as_planted_answer(response))
     }
 
     async fn pre_vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
         let request = as_planted(read(request.get_ref())?);
         let response = self.0.raft().pre_vote(request).await.map_err(|error: RaftError<TypeConfig>| stopped(&error))?;
-        write(&response)
+        write(&as_planted_answer(response))
     }
 
     async fn transfer_leader(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {

@@ -20,6 +20,8 @@ use std::{
 
 use xebec_store_log::{File, Files, LocalFiles, Lock, Work};
 
+use crate::room::Room;
+
 const FILE_NAME: &str = "reserve";
 const START_FILE_NAME: &str = "reserve-to-start";
 /// Bytes of each reserve on a large disk; on a smaller one its [`RESERVE_DISK_PART`]th.
@@ -82,6 +84,23 @@ impl Reserve {
         RESERVE_BYTES_MAX.min(total_bytes / RESERVE_DISK_PART)
     }
 
+    /// Bytes of the disk that the data directory is or will be on; nothing if it cannot be measured.
+    pub(crate) fn disk_bytes(&self) -> Option<u64> {
+        let dir = self.path.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+        match nix::sys::statvfs::statvfs(dir) {
+            Ok(stat) => Some(stat.blocks() * stat.fragment_size()),
+            Err(error) => {
+                tracing::warn!(%error, dir = %dir.display(), "the disk cannot be measured");
+                None
+            }
+        }
+    }
+
+    /// Bytes without which nothing should be begun on a disk of this size.
+    fn floor_bytes(total_bytes: u64) -> u64 {
+        START_BYTES.min(Self::size_bytes(total_bytes))
+    }
+
     /// Allocates the running member's reserve. May block.
     ///
     /// # Errors
@@ -115,7 +134,7 @@ impl Reserve {
             return Ok(());
         }
         let disk = self.measure()?;
-        let needed_bytes = START_BYTES.min(Self::size_bytes(disk.total_bytes));
+        let needed_bytes = Self::floor_bytes(disk.total_bytes);
         if disk.free_bytes >= needed_bytes {
             return Ok(());
         }
@@ -130,6 +149,14 @@ impl Reserve {
             }
             _ => remove(&self.start_path),
         }
+    }
+}
+
+impl Room for Reserve {
+    fn make(&self) -> io::Result<bool> {
+        self.give_up()?;
+        let disk = self.measure()?;
+        Ok(disk.free_bytes >= Self::floor_bytes(disk.total_bytes))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A disk that hangs: the member lets others lead for as long as it lasts.
+//! A disk that hangs, or that the keyspace waits for because it is full: the member lets others lead for as long as it lasts.
 //!
 //! A leader whose fsync hangs would go on to send heartbeats, and could even commit by the others' disks; but it answers
 //! nobody that needs its own, and holds up whoever waits for it (etcd-io/etcd issue 15247). The log's writer shows how
@@ -27,13 +27,15 @@ impl Member {
         loop {
             looks.tick().await;
             let busy_for = self.machine().log.busy_for();
-            let was_stalled = std::mem::replace(&mut is_stalled, busy_for > bound);
+            let lacks_room_for = self.machine().waiting.lacks_room_for();
+            let is_late = busy_for > bound || lacks_room_for.is_some_and(|duration| duration > bound);
+            let was_stalled = std::mem::replace(&mut is_stalled, is_late);
             if is_stalled != was_stalled {
                 self.raft().runtime_config().elect(!is_stalled);
                 if is_stalled {
-                    tracing::error!(?busy_for, "the disk of the Raft log hangs: others shall lead");
+                    tracing::error!(?busy_for, ?lacks_room_for, "a disk hangs or is full: others shall lead");
                 } else {
-                    tracing::info!("the disk of the Raft log is back");
+                    tracing::info!("the disks are back");
                 }
             }
             if is_stalled && self.leads() {

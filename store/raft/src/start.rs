@@ -42,6 +42,7 @@ use crate::{
     reconfiguration::ReconfigurationLimits,
     renewals::RENEWALS_WAITING_MAX,
     reserve::{Reserve, ReservedFiles},
+    room::Waiting,
     roster::Roster,
     state_machine::{Machine, StateMachine},
     surroundings::Surroundings,
@@ -108,8 +109,9 @@ pub async fn start(config: MemberConfig) -> Result<Member, StartError> {
         Ok(Err(error)) => tracing::warn!(%error, "no room could be made to start"),
         Err(error) => tracing::warn!(%error, "no room could be made to start"),
     }
-    let log_files = Arc::new(ReservedFiles::new(reserve));
-    let surroundings = Surroundings { log_files, ..Surroundings::default() };
+    let surroundings = Surroundings::on_disk(reserve.disk_bytes());
+    let log_files = Arc::new(ReservedFiles::new(reserve.clone()));
+    let surroundings = Surroundings { log_files, room: Arc::new(reserve), ..surroundings };
     let started = handle.spawn(start_on(config, surroundings, RuntimeGuard(Some(runtime)))).await;
     started.map_err(|error| StartError::Raft(error.to_string()))?
 }
@@ -150,7 +152,9 @@ async fn start_on(
     let Identity { member, cluster } = passport.identity;
     let takes_part = passport.stage == Stage::TakesPart;
     let opening = dir.clone();
-    let opened = blocking(move || open(&opening, passport.identity, surroundings));
+    let stop = CancellationToken::new();
+    let stop_waiting = stop.clone();
+    let opened = blocking(move || open(&opening, passport.identity, surroundings, stop_waiting));
     let machine = opened.await.map_err(|error| StartError::Raft(error.to_string()))??;
     let machine = Arc::new(machine);
     if config.force_new_cluster && takes_part {
@@ -197,7 +201,7 @@ async fn start_on(
         leaders: watch::Sender::new(None),
         handle,
         runtime: Mutex::new(runtime.0.take()),
-        stop: CancellationToken::new(),
+        stop,
     });
     this.open_for_snapshots();
     raft.run();
@@ -325,7 +329,12 @@ impl LogEnd {
 }
 
 /// Opens what is on disk and checks that the parts belong together.
-fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Machine, StartError> {
+fn open(
+    dir: &Path,
+    identity: Identity,
+    surroundings: Surroundings,
+    stop: CancellationToken,
+) -> Result<Machine, StartError> {
     let file = |path: &Path| {
         let path = path.to_path_buf();
         move |error: std::io::Error| StartError::File { path, reason: error.to_string() }
@@ -336,14 +345,14 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
         fs::remove_dir_all(&snapshots_dir).map_err(file(&snapshots_dir))?;
     }
     let log_dir = dir.join(LOG_DIR);
-    let Surroundings { log_files, retention, compacts_inline } = surroundings;
+    let Surroundings { log_files, retention, compacts_inline, table_bytes_max, room } = surroundings;
     let log_options = LogOptions {
         dir: log_dir.clone(),
         segment_bytes_max: retention.segment_bytes_max,
         cache_bytes_max: retention.log_cache_bytes_max,
     };
     let log: Log<StoredEntry> = Log::open_in(log_files, log_options)?;
-    let options = Options { cluster_id: identity.cluster, compacts_inline, ..Options::default() };
+    let options = Options { cluster_id: identity.cluster, compacts_inline, table_bytes_max, ..Options::default() };
     let keyspace = Keyspace::open(&dir.join(KEYSPACE_DIR), options)?;
     let view = keyspace.view();
     let applied = view.position().map_or(0, |position| position.index);
@@ -372,6 +381,7 @@ fn open(dir: &Path, identity: Identity, surroundings: Surroundings) -> Result<Ma
         applied_bytes: AtomicU64::new(0),
         snapshot_number: AtomicU64::new(0),
         commits: Durations::of_disk(),
+        waiting: Waiting::new(room, stop),
     })
 }
 

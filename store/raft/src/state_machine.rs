@@ -26,6 +26,7 @@ use crate::{
     feed::Feed,
     leases::LeaseDesk,
     log_store::StoredEntry,
+    room::{Waiting, disk_error},
     roster::{self, Roster},
     snapshot::{SnapshotData, SnapshotFiles, TemporaryDir},
     surroundings::Retention,
@@ -58,26 +59,18 @@ pub(crate) struct Machine {
     pub snapshot_number: AtomicU64,
     /// How long commits to the keyspace take.
     pub commits: Durations,
+    /// Who waits for space on the keyspace's disk.
+    pub waiting: Waiting,
 }
 
 #[derive(Clone)]
 pub(crate) struct StateMachine(pub Arc<Machine>);
 
 impl Machine {
-    /// Commits consecutive entries; their outcomes, where `wanted`, come back in order.
+    /// Commits consecutive entries, of which only the last may be a membership; their outcomes, where `wanted`, come back in
+    /// order. For want of space ([`io::ErrorKind::StorageFull`]) it fails without having changed anything.
     fn commit(&self, entries: &[Entry], wanted: bool) -> Result<Vec<Outcomes>, io::Error> {
-        // What goes with a membership must not come after what follows it in the log: members that take the same entries
-        // in other portions would come to other states.
-        let is_membership = |entry: &Entry| matches!(entry.payload, EntryPayload::Membership(_));
-        let mut outcomes = Vec::new();
-        for part in entries.split_inclusive(is_membership) {
-            outcomes.extend(self.commit_at_once(part, wanted)?);
-        }
-        Ok(outcomes)
-    }
-
-    /// Commits entries of which only the last may be a membership.
-    fn commit_at_once(&self, entries: &[Entry], wanted: bool) -> Result<Vec<Outcomes>, io::Error> {
+        self.waiting.admit()?;
         let Some(last) = entries.last() else {
             return Ok(Vec::new());
         };
@@ -89,7 +82,7 @@ impl Machine {
         // Evidence for the next start, see `LogEnd`.
         self.keyspace.note_log_kept(self.log.flushed_index());
         let begun = Instant::now();
-        self.keyspace.commit(position(&last.log_id), membership.as_deref(), &applied).map_err(io::Error::other)?;
+        self.keyspace.commit(position(&last.log_id), membership.as_deref(), &applied).map_err(disk_error)?;
         self.commits.observe(begun.elapsed());
         if roster::concerns(entries.iter()) {
             self.publish_roster()?;
@@ -161,10 +154,20 @@ impl Machine {
         Ok((position.as_ref().map(log_id), membership))
     }
 
+    /// A snapshot without files: the keyspace itself.
+    fn make_durable(&self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+        self.waiting.admit()?;
+        let (last_log_id, last_membership) = self.applied_state()?;
+        self.keyspace.make_durable().map_err(disk_error)?;
+        let meta = SnapshotMeta { last_log_id, last_membership };
+        Ok(Snapshot { meta, snapshot: SnapshotData(None) })
+    }
+
     fn checkpoint(&self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+        self.waiting.admit()?;
         fs::create_dir_all(&self.snapshots_dir)?;
         let dir = TemporaryDir(self.next_snapshot_dir("checkpoint"));
-        let checkpoint = self.keyspace.checkpoint(&dir.0).map_err(io::Error::other)?;
+        let checkpoint = self.keyspace.checkpoint(&dir.0).map_err(disk_error)?;
         let last_membership = match &checkpoint.membership {
             Some(bytes) => wire::decode(bytes).map_err(io::Error::other)?,
             None => StoredMembership::default(),
@@ -180,7 +183,8 @@ impl Machine {
     }
 
     fn install(&self, files: &SnapshotFiles) -> Result<(), io::Error> {
-        self.keyspace.install_checkpoint(&files.dir.0, &files.checkpoint).map_err(io::Error::other)?;
+        self.waiting.admit()?;
+        self.keyspace.install_checkpoint(&files.dir.0, &files.checkpoint).map_err(disk_error)?;
         let view = self.keyspace.view();
         let revision = view.current_revision();
         self.publish_roster()?;
@@ -197,6 +201,12 @@ fn commands(entry: &Entry) -> impl Iterator<Item = &Command> {
         EntryPayload::Blank | EntryPayload::Membership(_) => &[],
     };
     commands.iter()
+}
+
+/// What goes with a membership must not come after what follows it in the log: members that take the same entries in other
+/// portions would come to other states.
+fn ends_commit(entry: &Entry) -> bool {
+    matches!(entry.payload, EntryPayload::Membership(_))
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -222,9 +232,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 let (entry, responder) = item?;
                 count += commands(&entry).count();
                 bytes += wire::entry_weight_bytes(&entry) as u64;
+                let is_last = count >= COMMIT_COMMANDS_MAX || ends_commit(&entry);
                 chunk.push(entry);
                 responders.push(responder);
-                if count >= COMMIT_COMMANDS_MAX {
+                if is_last {
                     more = true;
                     break;
                 }
@@ -232,7 +243,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let machine = self.0.clone();
             let wanted = responders.iter().any(Option::is_some);
             machine.note_growth(chunk.len() as u64, bytes);
-            let outcomes = blocking(move || machine.commit(&chunk, wanted)).await??;
+            let chunk = Arc::new(chunk);
+            let attempt = || {
+                let (machine, chunk) = (machine.clone(), chunk.clone());
+                async move { blocking(move || machine.commit(&chunk, wanted)).await? }
+            };
+            let outcomes = machine.waiting.until_room(attempt).await?;
             for (responder, outcomes) in responders.into_iter().zip(outcomes) {
                 if let Some(responder) = responder {
                     responder.send(outcomes);
@@ -259,16 +275,22 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
         })?;
         rx.await.map_err(io::Error::other)??;
-        let machine = self.0.clone();
-        blocking(move || machine.install(&files)).await?
+        let attempt = || {
+            let (machine, files) = (self.0.clone(), files.clone());
+            async move { blocking(move || machine.install(&files)).await? }
+        };
+        self.0.waiting.until_room(attempt).await
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
         if !self.0.running.load(Ordering::Acquire) || self.0.keyspace.view().position().is_none() {
             return Ok(None);
         }
-        let machine = self.0.clone();
-        blocking(move || machine.checkpoint().map(Some)).await?
+        let attempt = || {
+            let machine = self.0.clone();
+            async move { blocking(move || machine.checkpoint().map(Some)).await? }
+        };
+        self.0.waiting.until_room(attempt).await
     }
 }
 
@@ -277,13 +299,10 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
 
     /// The keyspace is its own snapshot once it is durable; a checkpoint is made when a follower needs one.
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
-        let machine = self.0.clone();
-        blocking(move || {
-            let (last_log_id, last_membership) = machine.applied_state()?;
-            machine.keyspace.make_durable().map_err(io::Error::other)?;
-            let meta = SnapshotMeta { last_log_id, last_membership };
-            Ok(Snapshot { meta, snapshot: SnapshotData(None) })
-        })
-        .await?
+        let attempt = || {
+            let machine = self.0.clone();
+            async move { blocking(move || machine.make_durable()).await? }
+        };
+        self.0.waiting.until_room(attempt).await
     }
 }

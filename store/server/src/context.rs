@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::{Status, metadata::MetadataMap};
 use xebec_proto::etcdserverpb::ResponseHeader;
-use xebec_store_core::{Alarm, AlarmKind, Command, ReadView, RequestError, Response, Revision};
+use xebec_store_core::{Alarm, AlarmKind, Command, KeyRange, ReadView, RequestError, Response, Revision};
 use xebec_store_disk::View;
 use xebec_store_raft::Member;
 
@@ -157,12 +157,36 @@ impl Context {
             // What would be refused when it is applied need not fill the log.
             return Err(RequestError::NoSpace.into_status());
         }
+        if self.member.lacks_room() {
+            // The disk was filled by somebody else, faster than an alarm can be raised.
+            return Err(RequestError::NoSpace.into_status());
+        }
         if self.limits.quota_bytes <= 0 || self.fits(added_bytes as u64, self.limits.quota_bytes as u64).await? {
             return Ok(());
         }
         self.health.note_no_space();
         let alarm = Alarm { member: self.member.id(), kind: AlarmKind::NoSpace };
         self.propose(Command::AlarmActivate(alarm)).await?;
+        Err(RequestError::NoSpace.into_status())
+    }
+
+    /// While space is short, refuses a deletion that needs more than there is: what is deleted stays in the history until it
+    /// is compacted, so that for a moment it takes its space twice, and a deletion is applied as a whole.
+    pub async fn check_room_to_delete(&self, range: &KeyRange) -> Result<(), Status> {
+        if matches!(range, KeyRange::Key(_)) || self.member.keyspace().view().alarms().is_empty() {
+            return Ok(());
+        }
+        let (keyspace, range) = (self.member.keyspace().clone(), range.clone());
+        let needed_bytes = blocking(move || Ok(keyspace.estimate_bytes(&range))).await?;
+        let spare_bytes = self.health.spare_bytes();
+        if needed_bytes <= spare_bytes {
+            return Ok(());
+        }
+        tracing::warn!(
+            needed_bytes,
+            spare_bytes,
+            "refused a deletion for want of space: delete less at a time, and compact in between"
+        );
         Err(RequestError::NoSpace.into_status())
     }
 

@@ -95,6 +95,7 @@ impl Kv for KvService {
         let delete = convert::delete_range(request);
         validate::delete_range(&delete).map_err(IntoStatus::into_status)?;
         self.0.check_size(bytes)?;
+        self.0.check_room_to_delete(&delete.range).await?;
         let Outcome::DeleteRange(response) = self.0.propose_as(&credentials, Command::DeleteRange(delete)).await?
         else {
             return Err(mismatch());

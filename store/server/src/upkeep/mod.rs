@@ -4,7 +4,7 @@ mod auto_compaction;
 mod corruption;
 mod space;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 use xebec_store_raft::{Member, blocking};
@@ -14,7 +14,7 @@ use crate::{Error, Flags, context::Context};
 pub(crate) use auto_compaction::Compaction;
 
 /// What the services must know of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
     /// This member's data contradicts the others', or itself: it answers no one any more.
     corrupt: CancellationToken,
@@ -22,6 +22,19 @@ pub(crate) struct Health {
     no_space_raised: AtomicBool,
     /// Space is being given back to the file system right now.
     reclaiming: AtomicBool,
+    /// Bytes that one deletion may take, as the disk was when it was last looked at.
+    spare_bytes: AtomicU64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            corrupt: CancellationToken::new(),
+            no_space_raised: AtomicBool::new(false),
+            reclaiming: AtomicBool::new(false),
+            spare_bytes: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 impl Health {
@@ -37,6 +50,10 @@ impl Health {
     /// This member raises NOSPACE itself, for want of quota or of disk.
     pub fn note_no_space(&self) {
         self.no_space_raised.store(true, Ordering::Relaxed);
+    }
+
+    pub fn spare_bytes(&self) -> u64 {
+        self.spare_bytes.load(Ordering::Relaxed)
     }
 }
 

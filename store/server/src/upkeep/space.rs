@@ -12,6 +12,11 @@ use crate::context::Context;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// The keyspace is measured every so many looks while the alarm is raised.
 const LOOKS_PER_MEASURE: u32 = 5;
+/// While the alarm is raised, space is reclaimed again after so many looks (10 s): what RocksDB had no room to merge before
+/// may fit by now, and where nothing is left to merge it costs nothing.
+const LOOKS_PER_RECLAIM: u32 = 50;
+/// One deletion may take so much of the space that is left, the reserve included: merging tables needs the rest.
+const DELETION_SPARE_PART: u64 = 4;
 /// Free bytes below which NOSPACE is raised on a large disk; on a smaller one its [`MARGIN_DISK_PART`]th. What was
 /// proposed already, flushes and compactions must fit in here.
 const MARGIN_BYTES_MAX: u64 = 128 << 20;
@@ -100,8 +105,10 @@ pub(super) async fn run(context: Context, data_dir: PathBuf) {
         count = count.wrapping_add(1);
         let is_raised = context.member.keyspace().view().alarms().contains(&own);
         let compacted = context.member.keyspace().view().compacted_revision();
-        if is_raised && compacted != reclaimed && context.member.keyspace().is_clean() {
+        let is_due = compacted != reclaimed || count.is_multiple_of(LOOKS_PER_RECLAIM);
+        if is_raised && is_due && context.member.keyspace().is_clean() {
             // Who deletes and compacts to get out of this should not have to wait for RocksDB's own time.
+            context.member.shorten_log_soon();
             super::reclaim(&context);
             reclaimed = compacted;
         }
@@ -119,6 +126,8 @@ pub(super) async fn run(context: Context, data_dir: PathBuf) {
             }
             Err(_) => return,
         };
+        let spare_bytes = (disk.free_bytes + disk.reserved_bytes) / DELETION_SPARE_PART;
+        context.health.spare_bytes.store(spare_bytes, Ordering::Relaxed);
         let is_own = context.health.no_space_raised.load(Ordering::Relaxed);
         let facts = Facts { disk, is_raised, is_own, live_bytes, quota_bytes };
         act(&context, &reserve, own, decide(&facts), &disk).await;

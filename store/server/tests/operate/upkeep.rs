@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tonic::{Code, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming, transport::Channel};
 use xebec_proto::etcdserverpb::{
     AlarmRequest, AuthEnableRequest, AuthRoleAddRequest, AuthUserAddRequest, AuthUserGrantRoleRequest,
     AuthenticateRequest, DefragmentRequest, DeleteRangeRequest, DowngradeRequest, MemberAddRequest, PutRequest,
@@ -24,6 +24,9 @@ use crate::{
 };
 
 const VALUE_BYTES: usize = 512 * 1024;
+/// Of the values on a full disk so many are deleted, a few at a time.
+const DELETED: usize = 120;
+const DELETED_AT_ONCE: usize = 20;
 /// Of the disk that is filled.
 const DISK: &str = "size=256m";
 
@@ -58,10 +61,14 @@ async fn count(channel: &Channel) -> i64 {
     KvClient::new(channel.clone()).range(request).await.unwrap().into_inner().count
 }
 
-async fn delete(channel: &Channel, from: &str, to: &str) {
+async fn try_delete(channel: &Channel, from: &str, to: &str) -> Result<i64, Status> {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
     let request = DeleteRangeRequest { key: bytes(from), range_end: bytes(to), prev_kv: false };
-    KvClient::new(channel.clone()).delete_range(request).await.unwrap();
+    Ok(KvClient::new(channel.clone()).delete_range(request).await?.into_inner().deleted)
+}
+
+async fn delete(channel: &Channel, from: &str, to: &str) {
+    try_delete(channel, from, to).await.unwrap();
 }
 
 async fn status(channel: &Channel) -> StatusResponse {
@@ -109,7 +116,7 @@ fn fill_up(path: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_writes_serves_reads_and_loses_nothing() {
+async fn a_full_disk_refuses_writes_serves_reads_loses_nothing_and_recovers() {
     let mut cluster = Cluster::prepared(1, &[]);
     let Some(disk) = SmallDisk::mount(&cluster.data_dir(0)) else { return };
     cluster.start(0);
@@ -139,7 +146,18 @@ async fn a_full_disk_refuses_writes_serves_reads_and_loses_nothing() {
         (refused.code(), refused.message()),
         (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
     );
-    for number in 5..taken {
+    fs::remove_file(&filler).unwrap();
+    // What is deleted takes its space twice until it is compacted: all at once there is no room for that.
+    let refused = try_delete(&channel, "fill/", "fill0").await.unwrap_err();
+    assert_eq!(refused.message(), "etcdserver: mvcc: database space exceeded");
+    for number in (0..DELETED).step_by(DELETED_AT_ONCE) {
+        let (from, to) = (format!("fill/{number:05}"), format!("fill/{:05}", number + DELETED_AT_ONCE));
+        wait_for("room for a deletion", || async { try_delete(&channel, &from, &to).await.ok() }).await;
+        compact(&channel, revision(&channel).await).await;
+    }
+    writes_again(&channel).await;
+    assert_eq!(count(&channel).await, (taken - DELETED) as i64 + 1);
+    for number in DELETED..taken {
         let key = format!("fill/{number:05}");
         let read = KvClient::new(channel.clone()).range(get(key.as_bytes())).await.unwrap().into_inner();
         assert!(read.kvs[0].value == noise(number as u64), "{key}");
