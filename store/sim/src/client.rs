@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -22,8 +23,9 @@ use xebec_proto::etcdserverpb::{
 };
 use xebec_store_raft::PeerTransport;
 
+use xebec_store_dice::Dice;
+
 use crate::{
-    dice::Dice,
     history::{Answer, Ask, History, Operation, Seen},
     network::{HostId, Network, Port},
 };
@@ -34,8 +36,28 @@ const PATIENCE: Duration = Duration::from_secs(12);
 const WATCH_PATIENCE: Duration = Duration::from_secs(6);
 /// Keys that all clients fight over.
 const KEYS: usize = 12;
+/// What a member says that has no space.
+pub const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
 /// Leases one client holds at a time.
 const LEASES_HELD_MAX: usize = 3;
+
+/// How often a client asks the member that is said to have no space.
+const CURIOUS_PERCENT: u64 = 25;
+
+/// Which machine is said to have no space. Clones are the same rumour.
+#[derive(Debug, Clone, Default)]
+pub struct Rumour(Arc<Mutex<Option<HostId>>>);
+
+impl Rumour {
+    /// Says it of this machine, or of none.
+    pub fn say(&self, machine: Option<HostId>) {
+        *self.0.lock() = machine;
+    }
+
+    fn heard(&self) -> Option<HostId> {
+        *self.0.lock()
+    }
+}
 
 /// What a client needs.
 #[derive(Clone)]
@@ -48,6 +70,8 @@ pub struct Client {
     pub members: usize,
     /// How it reaches them.
     pub network: Network,
+    /// What it hears.
+    pub rumour: Rumour,
     /// Where it writes down what it saw.
     pub history: History,
     /// Told to end.
@@ -85,6 +109,9 @@ impl Client {
             if !self.network.is_up(member) {
                 // Most clients know better than to ask a machine that is free; some do not.
                 member = memory.dice.below(self.members);
+            }
+            if let Some(machine) = self.rumour.heard().filter(|_| memory.dice.percent(CURIOUS_PERCENT)) {
+                member = machine;
             }
             let answer = self.perform(member, ask.clone()).await;
             learn(&mut memory, &ask, &answer);
@@ -348,6 +375,7 @@ fn failure(status: &Status) -> Answer {
     let text = format!("{:?}: {}", status.code(), status.message());
     let surely_not = match status.code() {
         Code::OutOfRange | Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition => true,
+        Code::ResourceExhausted => status.message() == NO_SPACE,
         _ => status.message().contains("no leader") || status.message().contains("connection refused"),
     };
     if surely_not { Answer::Refused(text) } else { Answer::Unknown(text) }

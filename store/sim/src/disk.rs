@@ -4,6 +4,10 @@
 //! comes behind it is later. News that something is on disk is held back until then, and a crash undoes what lay in the
 //! future, keeps what was synced, and is arbitrary about the rest: sectors of 512 bytes are there or not, names come and
 //! go in order, lengths may be longer than contents.
+//!
+//! On a full disk a write never ends: the log's writer waits in it until there is space (`ReservedFiles` in
+//! `store/raft/src/reserve.rs`). It and all that comes behind it happen then. A crash before that leaves at most the first
+//! sectors of that write.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -16,10 +20,13 @@ use std::{
 use parking_lot::Mutex;
 use xebec_store_log::{File, Files, Lock, Work};
 
-use crate::dice::Dice;
+use xebec_store_dice::Dice;
 
 /// What a disk writes as a whole.
 const SECTOR_BYTES: u64 = 512;
+
+/// When what waits for space happens, as long as there is none.
+const NOT_BEFORE_SPACE: u64 = u64::MAX;
 
 /// How a disk behaves.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +86,7 @@ struct Inner {
     /// Counts crashes: open files of earlier lives are dead.
     life: u64,
     fail_syncs: bool,
+    is_full: bool,
     syncs: u64,
     /// Where crashes left garbage: inode, offset, length.
     garbage: Vec<(u64, u64, usize)>,
@@ -123,6 +131,9 @@ impl Inner {
     }
 
     fn note(&mut self, op: Op) {
+        if self.is_full && matches!(op, Op::Write { .. } | Op::Name { inode: Some(_), .. }) {
+            self.busy_until_micros = NOT_BEFORE_SPACE;
+        }
         let at = self.at();
         self.journal.push_back((at, op));
     }
@@ -132,7 +143,7 @@ impl Inner {
             return Err(io::Error::other("input/output error (simulated)"));
         }
         let took = self.dice.within(self.speed.sync_micros_min, self.speed.sync_micros_max);
-        self.busy_until_micros = self.at() + took;
+        self.busy_until_micros = self.at().saturating_add(took);
         self.syncs += 1;
         self.note(op);
         Ok(())
@@ -143,6 +154,32 @@ impl Inner {
             return Err(io::Error::other("the machine has crashed"));
         }
         self.inodes.get_mut(&inode).ok_or_else(missing)
+    }
+
+    /// What waited for space happens now, in its order, each sync in its time.
+    fn go_on(&mut self) {
+        let mut at = self.now_micros;
+        let speed = self.speed;
+        for (when, op) in self.journal.iter_mut().filter(|(when, _)| *when == NOT_BEFORE_SPACE) {
+            if matches!(op, Op::SyncFile(_) | Op::SyncNames) {
+                at += self.dice.within(speed.sync_micros_min, speed.sync_micros_max);
+            }
+            *when = at;
+        }
+        for (when, _) in self.news.iter_mut().filter(|(when, _)| *when == NOT_BEFORE_SPACE) {
+            *when = at;
+        }
+        self.busy_until_micros = at;
+    }
+
+    /// What a write that waits for space has left: as many sectors as still went in.
+    fn begun_write(&mut self) -> Option<Op> {
+        let waiting = self.journal.iter().find(|(at, _)| *at == NOT_BEFORE_SPACE);
+        let Some((_, Op::Write { inode, offset, bytes })) = waiting else { return None };
+        let sectors = bytes.len() / SECTOR_BYTES as usize;
+        let (inode, offset, kept) = (*inode, *offset, self.dice.below(sectors + 1) * SECTOR_BYTES as usize);
+        let bytes = bytes[..kept].to_vec();
+        (kept > 0).then_some(Op::Write { inode, offset, bytes })
     }
 
     /// Carries out what syncs have made durable by now.
@@ -240,6 +277,7 @@ impl SimDisk {
             writer: None,
             life: 0,
             fail_syncs: false,
+            is_full: false,
             syncs: 0,
             garbage: Vec::new(),
         })))
@@ -277,6 +315,16 @@ impl SimDisk {
         self.0.lock().fail_syncs = true;
     }
 
+    /// Whether there is no space from now on, until it is told otherwise or the member ends: what filled the disk is then
+    /// removed, or the reserve for a start is given up.
+    pub fn set_full(&self, is_full: bool) {
+        let mut inner = self.0.lock();
+        inner.is_full = is_full;
+        if !is_full && inner.busy_until_micros == NOT_BEFORE_SPACE {
+            inner.go_on();
+        }
+    }
+
     /// Syncs done so far.
     #[must_use]
     pub fn syncs(&self) -> u64 {
@@ -289,8 +337,13 @@ impl SimDisk {
             let mut inner = self.0.lock();
             inner.settle();
             let now = inner.now_micros;
-            let happened: Vec<Op> =
-                std::mem::take(&mut inner.journal).into_iter().filter(|(at, _)| *at <= now).map(|(_, op)| op).collect();
+            let begun = inner.begun_write();
+            let happened: Vec<Op> = std::mem::take(&mut inner.journal)
+                .into_iter()
+                .filter(|(at, _)| *at <= now)
+                .map(|(_, op)| op)
+                .chain(begun)
+                .collect();
             let mut damage = Damage::default();
             inner.garbage.clear();
             // Names become durable in order, contents in any.
@@ -324,6 +377,7 @@ impl SimDisk {
             }
             inner.life += 1;
             inner.fail_syncs = false;
+            inner.is_full = false;
             inner.busy_until_micros = now;
             (inner.writer.take(), std::mem::take(&mut inner.news), damage)
         };

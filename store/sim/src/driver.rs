@@ -232,6 +232,8 @@ impl Progress {
         total.operations += outcome.operations;
         total.faults += outcome.faults;
         total.refusals += outcome.refusals;
+        total.refused_for_space += outcome.refused_for_space;
+        total.read_without_space += outcome.read_without_space;
         total.elections += outcome.elections;
         total.states_compared += outcome.states_compared;
         total.entries += outcome.entries;
@@ -249,7 +251,7 @@ impl Progress {
         let elapsed = self.began.elapsed().as_secs_f64().max(0.001);
         let hours = self.total.millis as f64 / 3_600_000.0;
         format!(
-            "{} seeds ({} failed), {} operations, {} entries, {} messages, {} faults, {} elections, {} membership changes, {} removed members turned away, {} refusals, {} states compared, {:.2} simulated hours, {:.0} times real time",
+            "{} seeds ({} failed), {} operations, {} entries, {} messages, {} faults, {} elections, {} membership changes, {} removed members turned away, {} refusals, {} writes refused and {} reads answered without space, {} states compared, {:.2} simulated hours, {:.0} times real time",
             self.seeds,
             self.failures,
             self.total.operations,
@@ -260,6 +262,8 @@ impl Progress {
             self.total.changes,
             self.total.farewells,
             self.total.refusals,
+            self.total.refused_for_space,
+            self.total.read_without_space,
             self.total.states_compared,
             hours,
             hours * 3_600.0 / elapsed

@@ -6,7 +6,7 @@
 
 use std::{cell::RefCell, ffi::c_void, hash::BuildHasher};
 
-use crate::dice::Dice;
+use xebec_store_dice::Dice;
 
 thread_local! {
     static SEEDED: RefCell<Option<Dice>> = const { RefCell::new(None) };

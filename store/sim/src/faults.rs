@@ -2,8 +2,11 @@
 
 use std::{fs, io, path::PathBuf};
 
+use xebec_store_dice::Dice;
+
 use crate::{
-    dice::Dice,
+    checks::space::Shortage,
+    client::Rumour,
     disk::{DiskSpeed, Ending},
     machine::{HEALTHY, Happened, Machine},
     network::{Network, Weather},
@@ -18,6 +21,9 @@ use estate::Estate;
 /// Milliseconds between two faults, at least and less than.
 const PAUSE_MILLIS: (u64, u64) = (150, 2_500);
 
+/// How many partitions leave one member behind, and then move to the leader.
+const LEFT_BEHIND_PERCENT: u64 = 30;
+
 /// What was damaged while a member was down, and what undoes it.
 enum Flipped {
     Log { what: String, backup: Vec<(PathBuf, Vec<u8>)> },
@@ -28,6 +34,7 @@ enum Flipped {
 struct Patient {
     start_at: Option<u64>,
     heal_disk_at: Option<u64>,
+    space_at: Option<u64>,
     flipped: Option<Flipped>,
     garbage: bool,
     /// Whether a fault explains that Raft stops.
@@ -36,21 +43,34 @@ struct Patient {
     clean: bool,
 }
 
+/// Cuts a machine off from all others, but not from the clients.
+fn isolate(id: usize, machines: usize, network: &Network) {
+    for other in (0..machines).filter(|other| *other != id) {
+        network.set_cut(id, other, true);
+        network.set_cut(other, id, true);
+    }
+}
+
 /// The faults of a run.
 pub struct Faults {
     dice: Dice,
     next_at: u64,
     heal_at: Option<u64>,
+    /// Whether the partition moves to the leader when it ends.
+    moves_to_leader: bool,
     fair_at: Option<u64>,
     patients: Vec<Patient>,
     estate: Estate,
     trace: Trace,
+    rumour: Rumour,
     /// Left out of what is noted, since it has another name in every run.
     directory: String,
     /// Faults so far.
     pub count: u64,
     /// When clocks jumped, in simulated milliseconds.
     pub jumps: Vec<u64>,
+    /// Times without space for a member's keyspace.
+    pub shortages: Vec<Shortage>,
     /// Damage that members refused to start on.
     pub refusals: u64,
 }
@@ -58,7 +78,15 @@ pub struct Faults {
 impl Faults {
     /// A schedule for so many machines, of which the first have members.
     #[must_use]
-    pub fn new(machines: usize, members: usize, board: Board, mut dice: Dice, trace: Trace, directory: String) -> Self {
+    pub fn new(
+        machines: usize,
+        members: usize,
+        board: Board,
+        mut dice: Dice,
+        trace: Trace,
+        directory: String,
+        rumour: Rumour,
+    ) -> Self {
         let next_at = 1_500 + dice.within(PAUSE_MILLIS.0, PAUSE_MILLIS.1);
         let patients = (0..machines).map(|_| Patient::default()).collect();
         let estate = Estate::new(machines, members, board);
@@ -66,13 +94,16 @@ impl Faults {
             dice,
             next_at,
             heal_at: None,
+            moves_to_leader: false,
             fair_at: None,
             patients,
             estate,
             trace,
+            rumour,
             directory,
             count: 0,
             jumps: Vec::new(),
+            shortages: Vec::new(),
             refusals: 0,
         }
     }
@@ -90,6 +121,9 @@ impl Faults {
             self.heal_at = None;
             network.heal();
             self.note(now, format_args!("the network is whole"));
+            if std::mem::take(&mut self.moves_to_leader) && !quiet {
+                self.cut_leader_off(now, machines, network);
+            }
         }
         if self.fair_at.is_some_and(|at| at <= now) {
             self.fair_at = None;
@@ -101,6 +135,10 @@ impl Faults {
             if self.patients[id].heal_disk_at.is_some_and(|at| at <= now) {
                 self.patients[id].heal_disk_at = None;
                 machine.disk.set_speed(HEALTHY);
+            }
+            if self.patients[id].space_at.is_some_and(|at| at <= now) {
+                self.give_space(now, id, machine);
+                self.note(now, format_args!("m{id} has space again"));
             }
             if self.patients[id].start_at.is_some_and(|at| at <= now) {
                 self.patients[id].start_at = None;
@@ -122,13 +160,14 @@ impl Faults {
     /// Ends every fault.
     pub fn heal_all(&mut self, now: u64, machines: &mut [Machine], network: &Network) {
         self.note(now, format_args!("all faults end"));
-        (self.heal_at, self.fair_at) = (None, None);
+        (self.heal_at, self.fair_at, self.moves_to_leader) = (None, None, false);
         // A stopped process that wakes early finds the clock further than it should be.
         self.jumps.push(now);
         network.heal();
         network.set_weather(Weather::FAIR);
         for (id, machine) in machines.iter_mut().enumerate() {
             machine.disk.set_speed(HEALTHY);
+            self.give_space(now, id, machine);
             machine.drift_per_million = 0;
             machine.paused_until_millis = machine.paused_until_millis.min(now);
             if machine.is_down() && !self.is_spare(id) {
@@ -153,7 +192,7 @@ impl Faults {
                     self.crash(now, id, &mut machines[id])?;
                 }
             }
-            26..50 => self.partition(now, members, network),
+            26..50 => self.partition(now, machines, network),
             50..60 => self.pause(now, machines),
             60..66 => {
                 let (id, millis) = (self.dice.below(members), self.dice.within(20, 4_000));
@@ -182,6 +221,7 @@ impl Faults {
                     self.note(now, format_args!("m{id}'s disk fails its syncs"));
                 }
             }
+            92..97 => self.fill(now, machines),
             _ => self.move_leader(now, machines),
         }
         Ok(())
@@ -198,6 +238,7 @@ impl Faults {
         let ending = if self.dice.percent(70) { Ending::PowerLoss } else { Ending::Killed };
         let silently = self.dice.percent(40);
         let damage = machine.crash(ending, silently)?;
+        self.give_space(now, id, machine);
         let away = if self.dice.percent(20) { self.dice.within(3_000, 9_000) } else { self.dice.within(20, 2_000) };
         let patient = &mut self.patients[id];
         patient.start_at = Some(now + away);
@@ -208,7 +249,12 @@ impl Faults {
         Ok(())
     }
 
-    fn partition(&mut self, now: u64, members: usize, network: &Network) {
+    fn partition(&mut self, now: u64, machines: &[Machine], network: &Network) {
+        if self.dice.percent(LEFT_BEHIND_PERCENT) {
+            self.leave_behind(now, machines, network);
+            return;
+        }
+        let members = machines.len();
         let millis = self.dice.within(100, 7_000);
         self.heal_at = Some(now + millis);
         // The clients' host is the last one.
@@ -235,6 +281,31 @@ impl Faults {
         self.note(now, format_args!("{here:?} and {there:?} are cut {kind} for {millis} ms"));
     }
 
+    /// One that follows is cut off while the others go on.
+    fn leave_behind(&mut self, now: u64, machines: &[Machine], network: &Network) {
+        let follows = |machine: &Machine| machine.member().is_some_and(|member| !member.leads());
+        let followers: Vec<usize> = (0..machines.len()).filter(|id| follows(&machines[*id])).collect();
+        if followers.is_empty() {
+            return;
+        }
+        let (id, millis) = (*self.dice.pick(&followers), self.dice.within(500, 3_000));
+        isolate(id, machines.len(), network);
+        self.heal_at = Some(now + millis);
+        self.moves_to_leader = true;
+        self.note(now, format_args!("m{id} is left behind for {millis} ms"));
+    }
+
+    /// The cut moves: whoever was behind it is with the others again, and who leads is not. Those who are behind then stand
+    /// for election against those who are not.
+    fn cut_leader_off(&mut self, now: u64, machines: &[Machine], network: &Network) {
+        let leads = |machine: &Machine| machine.member().is_some_and(|member| member.leads());
+        let Some(leader) = machines.iter().position(leads) else { return };
+        let millis = self.dice.within(500, 4_000);
+        self.heal_at = Some(now + millis);
+        isolate(leader, machines.len(), network);
+        self.note(now, format_args!("m{leader}, which leads, is cut off for {millis} ms"));
+    }
+
     fn pause(&mut self, now: u64, machines: &mut [Machine]) {
         let leader = machines.iter().position(|machine| machine.member().is_some_and(|member| member.leads()));
         let id = match leader {
@@ -245,6 +316,43 @@ impl Faults {
         machines[id].pause(now, millis, clock_goes_on);
         self.jumps.push(now + millis);
         self.note(now, format_args!("m{id} is stopped for {millis} ms, its clock goes on: {clock_goes_on}"));
+    }
+
+    /// A disk runs full: the log's, the keyspace's, or one that both are on; of the leader rather than of another.
+    fn fill(&mut self, now: u64, machines: &mut [Machine]) {
+        let leader = machines.iter().position(|machine| machine.member().is_some_and(|member| member.leads()));
+        let id = match leader {
+            Some(leader) if self.dice.percent(50) => leader,
+            _ => self.dice.below(machines.len()),
+        };
+        let (kind, millis) = (self.dice.below(3), self.dice.within(200, 6_000));
+        if machines[id].member().is_none() {
+            return;
+        }
+        if kind != 0 {
+            machines[id].disk.set_full(true);
+        }
+        let is_short = self.shortages.iter().any(|shortage| shortage.machine == id && shortage.ended.is_none());
+        if kind != 1 && !is_short {
+            machines[id].set_keyspace_full(true);
+            self.rumour.say(Some(id));
+            self.shortages.push(Shortage { machine: id, began: now, ended: None });
+        }
+        self.patients[id].space_at = Some(now + millis);
+        let what = ["keyspace", "log", "keyspace and log"][kind];
+        self.note(now, format_args!("m{id} has no space for its {what} for {millis} ms"));
+    }
+
+    fn give_space(&mut self, now: u64, id: usize, machine: &Machine) {
+        self.patients[id].space_at = None;
+        machine.disk.set_full(false);
+        machine.set_keyspace_full(false);
+        for shortage in self.shortages.iter_mut().filter(|shortage| shortage.machine == id) {
+            if shortage.ended.is_none() {
+                shortage.ended = Some(now);
+                self.rumour.say(None);
+            }
+        }
     }
 
     fn storm(&mut self, now: u64, network: &Network) {

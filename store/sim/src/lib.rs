@@ -10,7 +10,6 @@
 
 pub mod checks;
 pub mod client;
-pub mod dice;
 pub mod disk;
 pub mod entropy;
 pub mod faults;

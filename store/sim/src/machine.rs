@@ -7,7 +7,10 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,12 +21,14 @@ use tokio::{
 };
 use xebec_store::Flags;
 use xebec_store_core::EventLogOptions;
+use xebec_store_disk::TABLE_BYTES_MAX;
 use xebec_store_raft::{
-    Member, MemberConfig, PeerService, ReconfigurationLimits, Retention, StartError, Surroundings, start_here,
+    Member, MemberConfig, PeerService, ReconfigurationLimits, Retention, Room, StartError, Surroundings, start_here,
 };
 
+use xebec_store_dice::Dice;
+
 use crate::{
-    dice::Dice,
     disk::{Damage, DiskSpeed, Ending, SimDisk},
     network::{Host, HostId, Network, Port},
 };
@@ -49,6 +54,21 @@ const SMALL: Retention = Retention {
     events: EventLogOptions { bytes_max: 16 << 10, revisions_max: 64 },
 };
 
+/// Whether the keyspace's disk is full. The keyspace itself is on a real one that never is: what it is spared is RocksDB's
+/// part in this.
+#[derive(Debug, Clone, Default)]
+struct KeyspaceRoom(Arc<AtomicBool>);
+
+impl Room for KeyspaceRoom {
+    fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn make(&self) -> io::Result<bool> {
+        Ok(!self.is_full())
+    }
+}
+
 /// What the machine's member is doing.
 enum Life {
     Down,
@@ -68,6 +88,7 @@ pub struct Machine {
     boot: u64,
     /// The log's disk.
     pub disk: SimDisk,
+    keyspace_room: KeyspaceRoom,
     network: Network,
     life: Life,
     /// How much its clock runs ahead in a million: drift.
@@ -103,6 +124,7 @@ impl Machine {
             base: base.join(format!("m{id}")),
             boot: 0,
             disk: SimDisk::new(dice, HEALTHY),
+            keyspace_room: KeyspaceRoom::default(),
             network,
             life: Life::Down,
             drift_per_million: 0,
@@ -190,8 +212,13 @@ impl Machine {
                 Ok(network.transport(from, to, Port::Peer))
             }),
         };
-        let surroundings =
-            Surroundings { log_files: Arc::new(self.disk.clone()), retention: SMALL, compacts_inline: true };
+        let surroundings = Surroundings {
+            log_files: Arc::new(self.disk.clone()),
+            retention: SMALL,
+            compacts_inline: true,
+            table_bytes_max: TABLE_BYTES_MAX,
+            room: Arc::new(self.keyspace_room.clone()),
+        };
         let starting = runtime.spawn(start_here(config, surroundings));
         self.life = Life::Starting(runtime, starting);
         Ok(())
@@ -269,6 +296,11 @@ impl Machine {
         self.pause_jump_millis += if clock_goes_on { millis } else { 0 };
     }
 
+    /// Whether the keyspace's disk is full from now on, until it is told otherwise or the member ends.
+    pub fn set_keyspace_full(&self, is_full: bool) {
+        self.keyspace_room.0.store(is_full, Ordering::Relaxed);
+    }
+
     /// The clock jumps ahead.
     pub fn jump(&mut self, millis: u64) {
         self.pause_jump_millis += millis;
@@ -288,6 +320,7 @@ impl Machine {
         }
         self.network.down(self.id, silently);
         let damage = self.disk.crash(ending);
+        self.set_keyspace_full(false);
         // Everything the member had in memory goes with its runtime.
         drop(std::mem::replace(&mut self.life, Life::Down));
         self.boot += 1;

@@ -26,7 +26,9 @@ use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 use xebec_store_raft::{PeerTransport, TransportError};
 
-use crate::{dice::Dice, trace::Trace};
+use xebec_store_dice::Dice;
+
+use crate::trace::Trace;
 
 mod body;
 mod delivery;

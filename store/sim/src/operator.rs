@@ -19,8 +19,9 @@ use xebec_proto::etcdserverpb::{
 };
 use xebec_store_raft::PeerTransport;
 
+use xebec_store_dice::Dice;
+
 use crate::{
-    dice::Dice,
     machine::{number_in, peer_url},
     network::{HostId, Network, Port},
     trace::Trace,

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 use xebec_store_core::ReadView;
 
+use xebec_store_dice::Dice;
+
 use crate::{
-    checks::{RaftChecks, Truth, Violation, leases, operations, raft::state_hash, watches},
-    client::Client,
-    dice::Dice,
+    checks::{RaftChecks, Truth, Violation, leases, operations, raft::state_hash, space, watches},
+    client::{Client, Rumour},
     entropy,
     faults::Faults,
     history::History,
@@ -80,6 +81,12 @@ pub struct Outcome {
     pub elections: u64,
     /// Members' states that were compared with another's at the same index.
     pub states_compared: u64,
+    /// Writes that members without space refused.
+    #[serde(default)]
+    pub refused_for_space: u64,
+    /// Reads that members answered while what was committed waited for space there.
+    #[serde(default)]
+    pub read_without_space: u64,
     /// Entries committed.
     pub entries: u64,
     /// Messages delivered.
@@ -113,6 +120,7 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
     let directory = tempfile::Builder::new().prefix("xebec-sim-").tempdir_in(&plan.directory)?;
     let mut world = World::new(plan, directory.path())?;
     let violation = world.live(plan.millis)?;
+    let seen = space::seen(&world.history.operations(), &world.faults.shortages);
     let tail = if violation.is_some() { world.trace.tail(TAIL_LINES) } else { Vec::new() };
     Ok(Outcome {
         seed: plan.seed,
@@ -122,6 +130,8 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
         farewells: world.faults.farewells(),
         operations: world.history.count() as u64,
         faults: world.faults.count,
+        refused_for_space: seen.refused,
+        read_without_space: seen.read,
         refusals: world.faults.refusals,
         elections: world.checks.elections,
         states_compared: world.checks.states_compared,
@@ -150,11 +160,13 @@ impl World {
         let nothing = axum::Router::new();
         network.up(count, Host { runtime: clients.handle().clone(), peer: nothing.clone(), client: nothing });
         let (history, done) = (History::default(), Arc::new(AtomicBool::new(false)));
+        let rumour = Rumour::default();
         let client = |number| Client {
             number,
             host: count,
             members: count,
             network: network.clone(),
+            rumour: rumour.clone(),
             history: history.clone(),
             done: done.clone(),
         };
@@ -176,7 +188,7 @@ impl World {
         };
         clients.spawn(operator.work(dice.split()));
         let told = directory.display().to_string();
-        let faults = Faults::new(count, plan.members, board.clone(), dice.split(), trace.clone(), told);
+        let faults = Faults::new(count, plan.members, board.clone(), dice.split(), trace.clone(), told, rumour);
         let checks = RaftChecks::default();
         Ok(Self { now: 0, network, machines, faults, clients, history, board, checks, dice, done, trace })
     }
@@ -240,6 +252,9 @@ impl World {
         }
         for machine in self.machines.iter().filter(|machine| !self.faults.is_spare(machine.id)) {
             let Some(member) = machine.member() else { return false };
+            if member.lacks_room() {
+                return false;
+            }
             let view = member.keyspace().view();
             let here = (view.position().map(|position| position.index), view.current_revision());
             if *reached.get_or_insert(here) != here || !view.leases().is_ok_and(|leases| leases.is_empty()) {
@@ -300,6 +315,7 @@ impl World {
             }
         }
         operations::check(&truth, &operations)?;
+        space::check(&operations, &self.faults.shortages)?;
         for (number, watched) in self.history.watchers().iter().enumerate() {
             watches::check(&truth, number, watched, truth.revision())?;
         }

@@ -3,6 +3,7 @@
 pub mod leases;
 pub mod operations;
 pub mod raft;
+pub mod space;
 pub mod truth;
 pub mod watches;
 
