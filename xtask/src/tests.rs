@@ -12,6 +12,10 @@ pub fn run(quick: bool) -> Result<()> {
     if quick {
         return Ok(());
     }
+    // Apart, since nothing else may be built with it; among the whole workspace, so that dependencies are not built again.
+    let planted =
+        ["test", "--workspace", "--quiet", "--features", "xebec-store-sim/planted-bugs", "--test", "planted_bugs"];
+    run_visibly(&mut cargo(&planted)?)?;
     preflight::check_kernel()?;
     let binary = build::xebec(Profile::Dev)?;
     let mut command = cargo(&[
