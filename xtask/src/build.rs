@@ -104,6 +104,12 @@ fn libclang() -> Option<PathBuf> {
 pub fn cargo(args: &[&str]) -> Result<Command> {
     let rocksdb = ensure_rocksdb()?;
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo told this program about xtask's own package. Build scripts that ask for such a variable (ring's does) would
+    // run again, and all that depends on them, whenever cargo was called from elsewhere before.
+    let of_xtask = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_xtask)) {
+        command.env_remove(name);
+    }
     command.current_dir(root()).args(args).env("ROCKSDB_LIB_DIR", rocksdb).env("ROCKSDB_STATIC", "1");
     Ok(command)
 }
