@@ -55,7 +55,8 @@ impl Epoch {
     /// Cuts off every attempt that was made under `lost`: when this returns, each of them has been applied, or never
     /// will be. Many that were lost together share one write.
     pub(super) async fn move_on(&self, store: &Store, lost: i64, deadline: Instant) -> Result<(), StoreError> {
-        let _moving = self.moving.lock().await;
+        let late = |_| StoreError::Ambiguous("an attempt could not be cut off in time".into());
+        let _moving = tokio::time::timeout_at(deadline, self.moving.lock()).await.map_err(late)?;
         let mut attempts = 0usize;
         // Somebody else may have moved it while this one waited.
         while self.revision.load(Ordering::Acquire) <= lost {
