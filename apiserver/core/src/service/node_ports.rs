@@ -114,9 +114,9 @@ impl PortBitmap {
     /// When it is taken or out of range.
     pub fn claim(&mut self, port: i64) -> Result<(), PortError> {
         let last = self.first + (self.claimed.len() - 1) as u16;
-        let slot = usize::try_from(port - i64::from(self.first)).ok().and_then(|i| self.claimed.get_mut(i));
-        match slot {
-            None => Err(PortError::OutOfRange { first: self.first, last }),
+        let first = self.first;
+        match self.slot(port) {
+            None => Err(PortError::OutOfRange { first, last }),
             Some(true) => Err(PortError::Taken),
             Some(slot) => {
                 *slot = true;
@@ -140,9 +140,14 @@ impl PortBitmap {
 
     /// Gives one port back.
     pub fn release(&mut self, port: i64) {
-        if let Some(slot) = usize::try_from(port - i64::from(self.first)).ok().and_then(|i| self.claimed.get_mut(i)) {
+        if let Some(slot) = self.slot(port) {
             *slot = false;
         }
+    }
+
+    /// Whether a port is claimed; nothing outside the range.
+    fn slot(&mut self, port: i64) -> Option<&mut bool> {
+        usize::try_from(port - i64::from(self.first)).ok().and_then(|index| self.claimed.get_mut(index))
     }
 
     /// Makes the claims what `service` needs, which held `before`: gives back what it no longer names, claims what it
@@ -208,10 +213,10 @@ impl PortBitmap {
     /// What `services` hold: how upstream's repair loop makes the claims when there are none yet, or of another range.
     pub fn of_services<'a>(range: &RangeInclusive<u16>, services: impl IntoIterator<Item = &'a Value>) -> Self {
         let mut bitmap = Self::new(*range.start(), *range.end());
+        // What lies outside the range, or is held twice, no claim could mend.
         for number in services.into_iter().flat_map(held_ports) {
-            // Outside the range, or twice: nothing that a claim could mend.
-            if bitmap.claim(number).is_err() {
-                continue;
+            if let Some(slot) = bitmap.slot(number) {
+                *slot = true;
             }
         }
         bitmap
