@@ -72,7 +72,7 @@ const MUTATIONS: [Mutation; 9] = [
         bug: "vote-for-stale-logs",
         about: "votes for whoever asks, whatever its log, whoever leads",
         chaos: Chaos::Finds { workloads: "register,set,append", faults: "bridge,halves", seconds: 45, is_quick: true },
-        is_simulated: false,
+        is_simulated: true,
     },
     Mutation {
         bug: "stale-read",
