@@ -5,19 +5,10 @@ mod processes;
 
 use std::{fs, time::Instant};
 
-use processes::{Cluster, get, put, wait_for};
+use processes::{Cluster, get, wait_for};
 use xebec_proto::etcdserverpb::{
     MemberAddRequest, MemberListRequest, RangeRequest, cluster_client::ClusterClient, kv_client::KvClient,
 };
-
-async fn write(cluster: &Cluster, at: usize, key: &str, value: &[u8]) {
-    KvClient::new(cluster.channel(at)).put(put(key.as_bytes(), value)).await.unwrap();
-}
-
-async fn sees(cluster: &Cluster, at: usize, key: &str) -> bool {
-    let read = KvClient::new(cluster.channel(at)).range(get(key.as_bytes())).await.unwrap().into_inner();
-    read.kvs.len() == 1
-}
 
 async fn member_count(cluster: &Cluster, at: usize) -> usize {
     let request = MemberListRequest { linearizable: true };
@@ -34,12 +25,12 @@ async fn first_members_may_start_at_different_times() {
     // Two of three are a majority: after the grace they begin without the third.
     cluster.ready(0).await;
     println!("two of three began after {:?}", began.elapsed());
-    write(&cluster, 1, "before the third", b"v").await;
+    cluster.write(1, "before the third", b"v").await;
     cluster.start(2);
     let came = Instant::now();
     cluster.ready(2).await;
     println!("the third was let in after {:?}", came.elapsed());
-    assert!(sees(&cluster, 2, "before the third").await);
+    assert!(cluster.sees(2, "before the third").await);
     wait_for("all to be published", || async { (member_count(&cluster, 2).await == 3).then_some(()) }).await;
     let mut fresh = Cluster::prepared(3, &[]);
     (0..3).for_each(|number| fresh.start(number));
@@ -57,7 +48,7 @@ async fn a_wiped_member_is_refused_and_never_votes() {
     wait_for("all to be published", || async { (member_count(&cluster, 0).await == 3).then_some(()) }).await;
     // Member 1 lags; what is written then is on 0 and 2 only.
     cluster.kill(1);
-    write(&cluster, 0, "acknowledged by 0 and 2", b"v").await;
+    cluster.write(0, "acknowledged by 0 and 2", b"v").await;
     cluster.kill(0);
     cluster.kill(2);
     fs::remove_dir_all(cluster.data_dir(0)).unwrap();
@@ -73,19 +64,19 @@ async fn a_wiped_member_is_refused_and_never_votes() {
     cluster.ready(2).await;
     cluster.start_with(0, &[initial, "--initial-cluster-state=existing".to_owned()]);
     assert!(!cluster.ended(0).await.success());
-    assert!(sees(&cluster, 1, "acknowledged by 0 and 2").await);
+    assert!(cluster.sees(1, "acknowledged by 0 and 2").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flags_of_the_beginning_do_not_count_later() {
     let mut cluster = Cluster::new(1);
     cluster.ready(0).await;
-    write(&cluster, 0, "key", b"v").await;
+    cluster.write(0, "key", b"v").await;
     cluster.kill(0);
     let nonsense = ["--initial-cluster=other=http://127.0.0.1:9", "--initial-cluster-token=other"];
     cluster.start_with(0, &nonsense.map(str::to_owned));
     cluster.ready(0).await;
-    assert!(sees(&cluster, 0, "key").await);
+    assert!(cluster.sees(0, "key").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,7 +108,7 @@ async fn clusters_with_different_tokens_refuse_each_other() {
     let initial = format!("--initial-cluster={}", cluster.initial_cluster(0..3));
     cluster.start_with(2, &[initial, "--initial-cluster-token=another".to_owned()]);
     cluster.ready(0).await;
-    write(&cluster, 0, "key", b"v").await;
+    cluster.write(0, "key", b"v").await;
     wait_for("the mismatch to be said", || async { cluster.log(2).contains("cluster ID mismatch").then_some(()) })
         .await;
     let serializable = RangeRequest { serializable: true, ..get(b"key") };
@@ -133,14 +124,14 @@ async fn the_last_survivor_goes_on_alone() {
     }
     wait_for("all to be published", || async { (member_count(&cluster, 0).await == 3).then_some(()) }).await;
     for number in 0..20 {
-        write(&cluster, 0, &format!("k{number}"), b"v").await;
+        cluster.write(0, &format!("k{number}"), b"v").await;
     }
     (0..3).for_each(|number| cluster.kill(number));
     cluster.start_with(0, &["--force-new-cluster".to_owned()]);
     cluster.ready(0).await;
-    assert!(sees(&cluster, 0, "k19").await);
+    assert!(cluster.sees(0, "k19").await);
     assert_eq!(member_count(&cluster, 0).await, 1);
-    write(&cluster, 0, "alone", b"v").await;
+    cluster.write(0, "alone", b"v").await;
     // One of the others comes back: it is told, and ends; it says the same when it is started again.
     cluster.start(1);
     assert!(!cluster.ended(1).await.success());
@@ -151,5 +142,5 @@ async fn the_last_survivor_goes_on_alone() {
     cluster.kill(0);
     cluster.start(0);
     cluster.ready(0).await;
-    assert!(sees(&cluster, 0, "alone").await && sees(&cluster, 0, "k0").await);
+    assert!(cluster.sees(0, "alone").await && cluster.sees(0, "k0").await);
 }

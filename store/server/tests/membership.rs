@@ -56,15 +56,6 @@ async fn update(cluster: &Cluster, at: usize, id: u64, url: &str) -> Result<Vec<
     Ok(client.member_update(MemberUpdateRequest { id, peer_ur_ls: vec![url.to_owned()] }).await?.into_inner().members)
 }
 
-async fn write(cluster: &Cluster, at: usize, key: &str) {
-    KvClient::new(cluster.channel(at)).put(put(key.as_bytes(), b"v")).await.unwrap();
-}
-
-async fn sees(cluster: &Cluster, at: usize, key: &str) -> bool {
-    let read = KvClient::new(cluster.channel(at)).range(get(key.as_bytes())).await.unwrap().into_inner();
-    read.kvs.len() == 1
-}
-
 fn refused(status: &Status, code: Code, text: &str) {
     assert_eq!((status.code(), status.message()), (code, text));
 }
@@ -74,12 +65,12 @@ async fn a_cluster_of_one_grows_to_three_and_shrinks_again() {
     let mut cluster = Cluster::new(1);
     cluster.ready(0).await;
     all_started(&cluster, 0, 1).await;
-    write(&cluster, 0, "first").await;
+    cluster.write(0, "first", b"v").await;
     let second = cluster.add_slot();
     let added = add(&cluster, 0, second, false).await.unwrap();
     assert_eq!((added.name.as_str(), added.is_learner), ("", false));
     // The quorum is what it was until the new member runs.
-    write(&cluster, 0, "while the second is missing").await;
+    cluster.write(0, "while the second is missing", b"v").await;
     let listed = list(&cluster, 0).await;
     assert_eq!(listed.iter().filter(|member| member.name.is_empty()).count(), 1);
     let third = cluster.add_slot();
@@ -97,7 +88,7 @@ async fn a_cluster_of_one_grows_to_three_and_shrinks_again() {
     cluster.ready(third).await;
     all_started(&cluster, third, 3).await;
     for number in [0, second, third] {
-        assert!(sees(&cluster, number, "first").await, "member {number}");
+        assert!(cluster.sees(number, "first").await, "member {number}");
     }
     wait_for("three voters", || async {
         let log = cluster.log(0) + &cluster.log(second);
@@ -105,7 +96,7 @@ async fn a_cluster_of_one_grows_to_three_and_shrinks_again() {
     })
     .await;
     cluster.kill(0);
-    write(&cluster, third, "two of three are enough").await;
+    cluster.write(third, "two of three are enough", b"v").await;
     let first = id_of(&cluster, third, 0).await;
     let left = remove(&cluster, third, first).await.unwrap();
     assert_eq!(left.len(), 2);
@@ -116,7 +107,7 @@ async fn a_cluster_of_one_grows_to_three_and_shrinks_again() {
     assert!(cluster.log(0).contains("the member has been permanently removed from the cluster"));
     cluster.start_with(0, &[]);
     assert!(!cluster.ended(0).await.success());
-    write(&cluster, second, "the two go on").await;
+    cluster.write(second, "the two go on", b"v").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,7 +116,7 @@ async fn learners_follow_and_are_promoted_when_in_sync() {
     cluster.ready(0).await;
     all_started(&cluster, 0, 1).await;
     for number in 0..200 {
-        write(&cluster, 0, &format!("k{number:03}")).await;
+        cluster.write(0, &format!("k{number:03}"), b"v").await;
     }
     let learner = cluster.add_slot();
     let added = add(&cluster, 0, learner, true).await.unwrap();
@@ -159,7 +150,7 @@ async fn learners_follow_and_are_promoted_when_in_sync() {
     let not_learner = "etcdserver: can only promote a learner member";
     refused(&promote(&cluster, 0, added.id).await.unwrap_err(), Code::FailedPrecondition, not_learner);
     cluster.ready(learner).await;
-    write(&cluster, learner, "through the promoted one").await;
+    cluster.write(learner, "through the promoted one", b"v").await;
     // Both vote now: one alone is no quorum.
     assert_eq!(list(&cluster, learner).await.iter().filter(|member| member.is_learner).count(), 0);
     refused(&promote(&cluster, 0, 4711).await.unwrap_err(), Code::NotFound, "etcdserver: member not found");
@@ -175,15 +166,15 @@ async fn a_removed_leader_hands_over_and_ends() {
     let leader = cluster.leader().await;
     let (other, third) = ((leader + 1) % 3, (leader + 2) % 3);
     let id = id_of(&cluster, other, leader).await;
-    write(&cluster, other, "before").await;
+    cluster.write(other, "before", b"v").await;
     // Asked of the leader itself, which answers before it ends.
     let left = remove(&cluster, leader, id).await.unwrap();
     assert!(left.len() == 2 && left.iter().all(|member| member.id != id), "{left:?}");
     assert!(!cluster.ended(leader).await.success());
     assert!(cluster.log(leader).contains("the member has been permanently removed from the cluster"));
     for number in [other, third] {
-        assert!(sees(&cluster, number, "before").await);
-        write(&cluster, number, "after").await;
+        assert!(cluster.sees(number, "before").await);
+        cluster.write(number, "after", b"v").await;
         assert_eq!(list(&cluster, number).await.len(), 2);
     }
 }
@@ -202,7 +193,7 @@ async fn a_follower_that_is_asked_for_its_own_removal_answers_before_it_ends() {
     assert!(!cluster.ended(follower).await.success());
     assert!(cluster.log(follower).contains("the member has been permanently removed from the cluster"));
     let other = (follower + 1) % 3;
-    write(&cluster, other, "after").await;
+    cluster.write(other, "after", b"v").await;
     assert_eq!(list(&cluster, other).await.len(), 2);
 }
 
@@ -264,12 +255,12 @@ async fn connections_follow_an_updated_peer_url() {
     assert!(updated.iter().any(|member| member.id == id && member.peer_ur_ls == [url.clone()]));
     // The flags of the beginning do not count any more: the member finds its cluster by what it has on disk.
     cluster.start_with(moved, &["--initial-cluster=nonsense=http://127.0.0.1:1".to_owned()]);
-    write(&cluster, witness, "after the move").await;
+    cluster.write(witness, "after the move", b"v").await;
     cluster.ready(moved).await;
-    assert!(sees(&cluster, moved, "after the move").await);
+    assert!(cluster.sees(moved, "after the move").await);
     // It counts: without a third member the two are a quorum.
     cluster.kill((moved + 2) % 3);
-    write(&cluster, moved, "two are a quorum").await;
+    cluster.write(moved, "two are a quorum", b"v").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 use xebec_proto::etcdserverpb::{
     PutRequest, RangeRequest, StatusRequest, kv_client::KvClient, maintenance_client::MaintenanceClient,
 };
@@ -247,6 +247,22 @@ impl Cluster {
             assert!(Instant::now() < deadline, "member {number}: {status}\n{}", self.log(number));
             looks.tick().await;
         }
+    }
+
+    /// Writes as a client does that wants it written: whoever loses its leader leaves the fate of a put open, and the same
+    /// put once more does no harm.
+    pub async fn write(&self, number: usize, key: &str, value: &[u8]) {
+        let mut kv = KvClient::new(self.channel(number));
+        while let Err(status) = kv.put(put(key.as_bytes(), value)).await {
+            assert_eq!(status.code(), Code::Unavailable, "{key} at member {number}: {status}");
+            self.ready(number).await;
+        }
+    }
+
+    /// Whether a linearizable read at that member finds the key.
+    pub async fn sees(&self, number: usize, key: &str) -> bool {
+        let read = KvClient::new(self.channel(number)).range(get(key.as_bytes())).await.unwrap().into_inner();
+        read.kvs.len() == 1
     }
 
     /// Waits until one of the running members says that it leads.
