@@ -5,6 +5,7 @@
 //! machine that is slower for a while is slower for both.
 
 mod gap;
+mod line;
 mod load;
 mod members;
 mod rows;

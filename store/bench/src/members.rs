@@ -14,6 +14,8 @@ use xebec_proto::etcdserverpb::{
     PutRequest, StatusRequest, kv_client::KvClient, maintenance_client::MaintenanceClient,
 };
 
+use crate::line::Line;
+
 /// Members of a cluster.
 pub const MEMBERS: usize = 3;
 /// Longest wait for a cluster or a member to come up.
@@ -107,6 +109,14 @@ impl Members {
     pub fn connect(&self, number: usize) -> Result<Channel> {
         let url = format!("http://127.0.0.1:{}", self.client_ports[number % MEMBERS]);
         Ok(Endpoint::from_shared(url)?.tcp_nodelay(true).connect_lazy())
+    }
+
+    /// A new connection to a member for single requests, which is made when it is needed.
+    ///
+    /// # Errors
+    /// As [`Line::new`].
+    pub fn line(&self, number: usize) -> Result<Line> {
+        Line::new(self.client_ports[number % MEMBERS])
     }
 
     /// Which member leads.

@@ -13,6 +13,7 @@ use xebec_proto::etcdserverpb::{
 };
 
 use crate::{
+    line::Line,
     load::{Client, Load, closed_loop},
     members::Members,
     session::{KEYS, LIST_KEYS, LISTS, Session},
@@ -91,6 +92,8 @@ impl Row {
     ) -> Result<Load> {
         let channels = connect(members, clients)?;
         let channel = |number: usize| channels[number % channels.len()].clone();
+        let lines = lines(members, clients)?;
+        let line = |number: usize| lines[number % lines.len()].clone();
         match self {
             Row::Watch => watchers::run(members, (0..clients).map(channel).collect(), duration, begin).await,
             Row::KeepAlive => {
@@ -102,16 +105,21 @@ impl Row {
             }
             _ => {
                 let workers =
-                    (0..clients).map(|number| Worker { row: self, session: Session::new(channel(number), number) });
+                    (0..clients).map(|number| Worker { row: self, session: Session::new(line(number), number) });
                 closed_loop(workers.collect(), duration, begin).await
             }
         }
     }
 }
 
-/// Connections to all members in turn.
+/// Connections to all members in turn, for streams.
 fn connect(members: &Members, clients: usize) -> Result<Vec<Channel>> {
     (0..clients.min(CONNECTIONS_MAX)).map(|number| members.connect(number)).collect()
+}
+
+/// Connections to all members in turn, for single requests.
+fn lines(members: &Members, clients: usize) -> Result<Vec<Line>> {
+    (0..clients.min(CONNECTIONS_MAX)).map(|number| members.line(number)).collect()
 }
 
 /// Writes every key that is read later.
@@ -119,13 +127,13 @@ fn connect(members: &Members, clients: usize) -> Result<Vec<Channel>> {
 /// # Errors
 /// A request fails.
 pub async fn fill(members: &Members) -> Result<()> {
-    let channels = connect(members, CONNECTIONS_MAX)?;
+    let lines = lines(members, CONNECTIONS_MAX)?;
     let single = (0..KEYS).map(|key| format!("bench/{key:08}"));
     let listed =
         (0..LISTS).flat_map(|list| (0..LIST_KEYS).map(move |key| format!("list/{list:04}/namespace/object-{key:06}")));
     let mut results = stream::iter(single.chain(listed).enumerate())
         .map(|(number, key)| {
-            let mut session = Session::new(channels[number % channels.len()].clone(), number);
+            let mut session = Session::new(lines[number % lines.len()].clone(), number);
             async move { session.put_at(key.into()).await }
         })
         .buffer_unordered(FILL_CLIENTS);

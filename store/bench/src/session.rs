@@ -1,13 +1,14 @@
 //! One client: a share of a connection, and what it sends.
 
 use bytes::Bytes;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 use xebec_proto::etcdserverpb::{
-    Compare, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    Compare, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
     compare::{CompareResult, CompareTarget, TargetUnion},
-    kv_client::KvClient,
     request_op::Request,
 };
+
+use crate::line::{Line, Method};
 
 /// Bytes of a value (etcd's own load generator is usually run with 256).
 pub const VALUE_BYTES: usize = 256;
@@ -20,18 +21,17 @@ pub const LIST_KEYS: usize = 500;
 
 /// One client.
 pub struct Session {
-    kv: KvClient<Channel>,
+    line: Line,
     random: fastrand::Rng,
     value: Bytes,
 }
 
 impl Session {
     /// A client on that connection. Equal numbers behave equally.
-    pub fn new(channel: Channel, number: usize) -> Self {
+    pub fn new(line: Line, number: usize) -> Self {
         let mut random = fastrand::Rng::with_seed(number as u64 + 1);
         let value: Vec<u8> = (0..VALUE_BYTES).map(|_| random.u8(..)).collect();
-        let kv = KvClient::new(channel).max_decoding_message_size(usize::MAX);
-        Self { kv, random, value: value.into() }
+        Self { line, random, value: value.into() }
     }
 
     /// One of ten dice.
@@ -45,17 +45,17 @@ impl Session {
 
     pub async fn put(&mut self) -> Result<(), Status> {
         let request = PutRequest { key: self.key(), value: self.value.clone(), ..Default::default() };
-        self.kv.put(request).await.map(drop)
+        self.line.call::<_, PutResponse>(Method::Put, &request).await.map(drop)
     }
 
     pub async fn put_at(&mut self, key: Bytes) -> Result<(), Status> {
         let request = PutRequest { key, value: self.value.clone(), ..Default::default() };
-        self.kv.put(request).await.map(drop)
+        self.line.call::<_, PutResponse>(Method::Put, &request).await.map(drop)
     }
 
     pub async fn get(&mut self, serializable: bool) -> Result<(), Status> {
         let request = RangeRequest { key: self.key(), serializable, ..Default::default() };
-        self.kv.range(request).await.map(drop)
+        self.line.call::<_, RangeResponse>(Method::Range, &request).await.map(drop)
     }
 
     /// Lists one prefix of [`LIST_KEYS`] keys.
@@ -67,7 +67,7 @@ impl Session {
             limit: LIST_KEYS as i64,
             ..Default::default()
         };
-        let found = self.kv.range(request).await?.into_inner().kvs.len();
+        let found = self.line.call::<_, RangeResponse>(Method::Range, &request).await?.kvs.len();
         if found == LIST_KEYS { Ok(()) } else { Err(Status::data_loss(format!("{found} keys instead of {LIST_KEYS}"))) }
     }
 
@@ -93,7 +93,7 @@ impl Session {
     pub async fn get_then_txn(&mut self) -> Result<(), Status> {
         let key = self.key();
         let request = RangeRequest { key: key.clone(), ..Default::default() };
-        let read = self.kv.range(request).await?.into_inner();
+        let read: RangeResponse = self.line.call(Method::Range, &request).await?;
         let unchanged = Compare {
             result: CompareResult::Equal.into(),
             target: CompareTarget::Mod.into(),
@@ -113,6 +113,6 @@ impl Session {
             success: vec![op(Request::RequestPut(write))],
             failure: vec![op(Request::RequestRange(read))],
         };
-        self.kv.txn(txn).await.map(drop)
+        self.line.call::<_, TxnResponse>(Method::Txn, &txn).await.map(drop)
     }
 }
