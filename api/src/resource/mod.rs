@@ -154,9 +154,22 @@ pub fn group_versions() -> Vec<GroupVersion> {
             all.push(version);
         }
     }
-    // `v2` before `v1`: all that are served by default are stable, and the newest is preferred.
-    all.sort_by(|a, b| a.group.cmp(&b.group).then_with(|| b.version.cmp(&a.version)));
+    all.sort_by(|a, b| a.group.cmp(&b.group).then_with(|| stability(&b.version).cmp(&stability(&a.version))));
     all
+}
+
+/// What prefers one version to another: stable ones, the newest first, then betas, then alphas (apimachinery
+/// `version.CompareKubeAwareVersionStrings`).
+fn stability(version: &str) -> (u8, u32, u32) {
+    let number = |text: &str| text.parse().unwrap_or(0);
+    let text = version.trim_start_matches('v');
+    if let Some((major, minor)) = text.split_once("beta") {
+        return (1, number(major), number(minor));
+    }
+    match text.split_once("alpha") {
+        Some((major, minor)) => (0, number(major), number(minor)),
+        None => (2, number(text), 0),
+    }
 }
 
 impl Resource {
@@ -270,6 +283,17 @@ mod tests {
         assert_eq!(
             group_versions().iter().filter(|gv| gv.group == "autoscaling").map(|gv| &*gv.version).collect::<Vec<_>>(),
             ["v2", "v1"]
+        );
+    }
+
+    #[test]
+    fn stable_versions_are_preferred_to_newer_ones_that_are_not() {
+        let mut versions = ["v1alpha1", "v1", "v2beta1", "v1beta2", "v10", "v2", "v1beta10"];
+        versions.sort_by_key(|version| std::cmp::Reverse(stability(version)));
+        assert_eq!(versions, ["v10", "v2", "v1", "v2beta1", "v1beta10", "v1beta2", "v1alpha1"]);
+        assert_eq!(
+            group_versions().iter().find(|gv| gv.group == "coordination.k8s.io").map(|gv| &*gv.version),
+            Some("v1")
         );
     }
 
