@@ -9,11 +9,11 @@ mod workload;
 pub use self::core::{
     endpoints, event, limit_range, namespace, node, persistent_volume, persistent_volume_claim, secret,
 };
-pub use network::{endpoint_slice, ingress, network_policy, service};
+pub use network::{endpoint_slice, ingress_class, network_policy, service};
 pub use pod::{pod, pod_spec, pod_template};
 pub use policy::{
-    certificate_signing_request, csi_driver, horizontal_pod_autoscaler, pod_disruption_budget, priority_class,
-    rbac_binding, storage_class, webhooks,
+    certificate_signing_request, csi_driver, flow_schema, horizontal_pod_autoscaler, pod_disruption_budget,
+    priority_class, rbac_binding, storage_class, webhooks,
 };
 pub use workload::{
     cron_job, daemon_set, deployment, job, job_selector, replica_set, replication_controller, stateful_set,

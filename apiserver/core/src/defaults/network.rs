@@ -51,13 +51,10 @@ pub fn endpoint_slice(object: &mut Value) {
     }
 }
 
-/// An Ingress.
-pub fn ingress(object: &mut Value) {
-    let Some(spec) = existing(object, "spec") else { return };
-    for rule in items(spec, "rules") {
-        if let Some(http) = existing(rule, "http") {
-            items(http, "paths").for_each(|path| absent(path, "pathType", "ImplementationSpecific"));
-        }
+/// An IngressClass: its parameters are the cluster's, if it has any.
+pub fn ingress_class(object: &mut Value) {
+    if let Some(parameters) = object.get_mut("spec").and_then(|spec| existing(spec, "parameters")) {
+        empty(parameters, "scope", "Cluster");
     }
 }
 

@@ -59,8 +59,37 @@ pub fn csi_driver(object: &mut Value) {
     }
 }
 
+/// A FlowSchema stands behind those that say where they stand.
+pub fn flow_schema(object: &mut Value) {
+    let spec = child(object, "spec");
+    if meta::i64_at(spec, &["matchingPrecedence"]).unwrap_or(0) == 0 {
+        spec["matchingPrecedence"] = json!(1000);
+    }
+}
+
+/// What an admission policy or its binding is for.
+fn match_resources(resources: &mut Value) {
+    absent(resources, "matchPolicy", "Equivalent");
+    absent(resources, "namespaceSelector", json!({}));
+    absent(resources, "objectSelector", json!({}));
+    for rules in ["resourceRules", "excludeResourceRules"] {
+        items(resources, rules).for_each(|rule| absent(rule, "scope", "*"));
+    }
+}
+
 /// Webhook configurations and admission policies.
 pub fn webhooks(object: &mut Value) {
+    let policy = matches!(meta::kind(object), "ValidatingAdmissionPolicy" | "MutatingAdmissionPolicy");
+    if let Some(spec) = existing(object, "spec") {
+        if policy {
+            absent(spec, "failurePolicy", "Fail");
+        }
+        for key in ["matchConstraints", "matchResources"] {
+            if let Some(resources) = existing(spec, key) {
+                match_resources(resources);
+            }
+        }
+    }
     let mutating = meta::kind(object) == "MutatingWebhookConfiguration";
     for hook in items(object, "webhooks") {
         absent(hook, "failurePolicy", "Fail");
@@ -86,5 +115,26 @@ pub fn horizontal_pod_autoscaler(object: &mut Value) {
     if v2 && meta::list_at(spec, &["metrics"]).is_empty() {
         spec["metrics"] = json!([{"type": "Resource",
             "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_match_equivalent_resources_of_any_scope() {
+        let rules = json!([{"resources": ["pods"]}]);
+        let mut policy =
+            json!({"kind": "ValidatingAdmissionPolicy", "spec": {"matchConstraints": {"resourceRules": rules}}});
+        webhooks(&mut policy);
+        assert_eq!(
+            policy["spec"],
+            json!({"failurePolicy": "Fail", "matchConstraints": {"matchPolicy": "Equivalent", "namespaceSelector": {},
+                "objectSelector": {}, "resourceRules": [{"resources": ["pods"], "scope": "*"}]}})
+        );
+        let mut schema = json!({});
+        flow_schema(&mut schema);
+        assert_eq!(schema["spec"]["matchingPrecedence"], json!(1000));
     }
 }

@@ -63,9 +63,12 @@ fn core_strategy(kind: &str) -> &'static Strategy {
         "Endpoints" => {
             &Strategy { default: defaults::endpoints, validate: validate::endpoints, create_on_update: true, ..D }
         }
-        "PersistentVolume" => {
-            &Strategy { default: defaults::persistent_volume, prepare_create: validate::pending_phase, ..D }
-        }
+        "PersistentVolume" => &Strategy {
+            default: defaults::persistent_volume,
+            prepare_create: validate::pending_phase,
+            validate: validate::persistent_volume,
+            ..D
+        },
         "PersistentVolumeClaim" => &Strategy {
             default: defaults::persistent_volume_claim,
             prepare_create: validate::pending_phase,
@@ -77,7 +80,7 @@ fn core_strategy(kind: &str) -> &'static Strategy {
         "ReplicationController" => {
             &Strategy { default: defaults::replication_controller, validate: validate::replication_controller, ..SPEC }
         }
-        "PodTemplate" => &Strategy { default: defaults::pod_template, ..SPEC },
+        "PodTemplate" => &Strategy { default: defaults::pod_template, validate: validate::pod_template, ..SPEC },
         "LimitRange" => &Strategy { default: defaults::limit_range, create_on_update: true, ..D },
         "ServiceAccount" => &D,
         _ => &D,
@@ -110,7 +113,11 @@ fn workload_strategy(kind: &str) -> &'static Strategy {
             validate_update: validate::selector_immutable,
             ..SPEC
         },
-        "ControllerRevision" => &Strategy { validate_update: validate::controller_revision_update, ..D },
+        "ControllerRevision" => &Strategy {
+            validate: validate::controller_revision,
+            validate_update: validate::controller_revision_update,
+            ..D
+        },
         "Job" => &Strategy {
             default: defaults::job,
             prepare_create: defaults::job_selector,
@@ -119,7 +126,11 @@ fn workload_strategy(kind: &str) -> &'static Strategy {
             ..SPEC
         },
         "CronJob" => &Strategy { default: defaults::cron_job, validate: validate::cron_job, ..SPEC },
-        "HorizontalPodAutoscaler" => &Strategy { default: defaults::horizontal_pod_autoscaler, ..D },
+        "HorizontalPodAutoscaler" => &Strategy {
+            default: defaults::horizontal_pod_autoscaler,
+            validate: validate::horizontal_pod_autoscaler,
+            ..D
+        },
         _ => &D,
     }
 }
@@ -143,25 +154,64 @@ fn other_strategy(group: &str, kind: &str) -> &'static Strategy {
             validate: validate::csr,
             ..D
         },
-        ("policy", "PodDisruptionBudget") => &Strategy { default: defaults::pod_disruption_budget, ..SPEC },
-        ("networking.k8s.io", "Ingress") => &Strategy { default: defaults::ingress, ..SPEC },
-        ("networking.k8s.io", "NetworkPolicy") => &Strategy { default: defaults::network_policy, ..SPEC },
-        ("networking.k8s.io", "IPAddress") => &Strategy { name: |_| Vec::new(), ..D },
+        ("policy", "PodDisruptionBudget") => {
+            &Strategy { default: defaults::pod_disruption_budget, validate: validate::pod_disruption_budget, ..SPEC }
+        }
+        ("networking.k8s.io", _) => networking_strategy(kind),
+        ("node.k8s.io", "RuntimeClass") => &Strategy { validate: validate::runtime_class, ..D },
         ("scheduling.k8s.io", "PriorityClass") => &Strategy {
             default: defaults::priority_class,
             validate: validate::priority_class,
             validate_update: validate::priority_class_update,
             ..D
         },
-        ("storage.k8s.io", "StorageClass") => {
-            &Strategy { default: defaults::storage_class, validate_update: validate::storage_class_update, ..D }
+        ("storage.k8s.io", _) => storage_strategy(kind),
+        ("admissionregistration.k8s.io", _) => {
+            &Strategy { default: defaults::webhooks, validate: validate::admission, ..CONTENT }
         }
-        ("storage.k8s.io", "CSIDriver") => &Strategy { default: defaults::csi_driver, ..CONTENT },
-        ("admissionregistration.k8s.io", _) => &Strategy { default: defaults::webhooks, ..CONTENT },
-        ("flowcontrol.apiserver.k8s.io", _) => &Strategy { name: path_segment_name, ..SPEC },
-        ("apiextensions.k8s.io" | "apiregistration.k8s.io", _) => &SPEC,
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => &Strategy {
+            name: path_segment_name,
+            default: defaults::flow_schema,
+            validate: validate::flow_schema,
+            ..SPEC
+        },
+        ("flowcontrol.apiserver.k8s.io", _) => {
+            &Strategy { name: path_segment_name, validate: validate::priority_level, ..SPEC }
+        }
+        ("apiextensions.k8s.io", _) => &Strategy { validate: validate::custom_resource_definition, ..SPEC },
+        ("apiregistration.k8s.io", _) => &Strategy { validate: validate::api_service, ..SPEC },
+        // `kubernetes.io:signer:name`: a colon for every slash of the signer's name.
+        ("certificates.k8s.io", "ClusterTrustBundle") => &Strategy { name: path_segment_name, ..D },
         ("events.k8s.io", "Event") => &Strategy { default: defaults::event, create_on_update: true, ..D },
-        ("resource.k8s.io", "ResourceSlice") => &SPEC,
+        ("resource.k8s.io", "ResourceSlice") => &Strategy { validate: validate::resource_slice, ..SPEC },
+        ("resource.k8s.io", "DeviceTaintRule") => &SPEC,
+        _ => &D,
+    }
+}
+
+fn networking_strategy(kind: &str) -> &'static Strategy {
+    match kind {
+        "Ingress" => &Strategy { validate: validate::ingress, ..SPEC },
+        "IngressClass" => &Strategy { default: defaults::ingress_class, validate: validate::ingress_class, ..SPEC },
+        "NetworkPolicy" => &Strategy { default: defaults::network_policy, validate: validate::network_policy, ..SPEC },
+        "IPAddress" => &Strategy { name: |_| Vec::new(), validate: validate::ip_address, ..D },
+        "ServiceCIDR" => &Strategy { validate: validate::service_cidr, ..D },
+        _ => &D,
+    }
+}
+
+fn storage_strategy(kind: &str) -> &'static Strategy {
+    match kind {
+        "StorageClass" => &Strategy {
+            default: defaults::storage_class,
+            validate: validate::storage_class,
+            validate_update: validate::storage_class_update,
+            ..D
+        },
+        "CSIDriver" => &Strategy { default: defaults::csi_driver, ..CONTENT },
+        "CSIStorageCapacity" => &Strategy { validate: validate::csi_storage_capacity, ..D },
+        "VolumeAttachment" => &Strategy { validate: validate::volume_attachment, ..D },
+        "VolumeAttributesClass" => &Strategy { validate: validate::volume_attributes_class, ..D },
         _ => &D,
     }
 }

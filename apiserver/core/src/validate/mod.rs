@@ -3,8 +3,11 @@
 mod cluster;
 mod config;
 mod container;
+mod ingress;
 mod network;
 mod pod;
+mod policy;
+mod storage;
 mod workload;
 
 pub use cluster::{
@@ -13,8 +16,14 @@ pub use cluster::{
     priority_class_update, rbac, rbac_update, storage_class_update,
 };
 pub use config::{config_map, config_map_update, secret, secret_update};
+pub use ingress::{ingress, ingress_class, ip_address, network_policy, service_cidr};
 pub use network::{endpoint_slice, endpoint_slice_update, endpoints, service, service_update};
 pub use pod::{pod, pod_prepare_create, pod_spec, pod_status_update, pod_update};
+pub use policy::{
+    admission, api_service, controller_revision, custom_resource_definition, flow_schema, horizontal_pod_autoscaler,
+    pod_disruption_budget, pod_template, priority_level, resource_slice, runtime_class,
+};
+pub use storage::{csi_storage_capacity, persistent_volume, storage_class, volume_attachment, volume_attributes_class};
 pub use workload::{
     controller_revision_update, cron_job, daemon_set, deployment, job, job_update, replica_set, replication_controller,
     selector_immutable, stateful_set, stateful_set_update,
@@ -44,6 +53,25 @@ fn one_of(object: &Value, key: &str, supported: &[&str], path: &Path) -> Vec<Err
         return Vec::new();
     }
     vec![Error::not_supported(&path.child(key), value, supported)]
+}
+
+/// These texts must be there.
+fn require(object: &Value, keys: &[&str], path: &Path) -> Vec<Error> {
+    let missing = keys.iter().filter(|key| meta::str_at(object, &[**key]).is_empty());
+    missing.map(|key| Error::required(&path.child(key), "")).collect()
+}
+
+/// A domain, a slash and a path (apimachinery `IsDomainPrefixedPath`).
+fn domain_prefixed_path(value: &str, path: &Path) -> Vec<Error> {
+    if value.is_empty() {
+        return vec![Error::required(path, "")];
+    }
+    match value.split_once('/') {
+        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
+            problems(path, value, xebec_api::name_rules::dns_subdomain(domain))
+        }
+        _ => vec![Error::invalid(path, value, "must be a domain-prefixed path (such as \"acme.io/foo\")")],
+    }
 }
 
 /// The value must be as it was.
