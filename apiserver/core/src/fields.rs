@@ -1,6 +1,7 @@
 //! Fields that field selectors may name, by kind (kubernetes `pkg/registry/*/strategy.go`, `ToSelectableFields`).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use xebec_api::meta;
@@ -60,13 +61,30 @@ pub fn selectable(group: &str, kind: &str) -> &'static [&'static str] {
     }
 }
 
+/// Everything a stored object may be selected by. Events are one object with two sets of names, whichever of the two
+/// groups asks first.
+pub fn of_stored(group: &str, kind: &str, object: &Value) -> BTreeMap<String, String> {
+    let other = match (group, kind) {
+        ("", "Event") => selectable("events.k8s.io", kind),
+        ("events.k8s.io", "Event") => selectable("", kind),
+        _ => &[],
+    };
+    let names = ["metadata.name", "metadata.namespace"].iter().chain(selectable(group, kind)).chain(other);
+    names.map(|name| ((*name).to_owned(), value(object, name).into_owned())).collect()
+}
+
 /// A field's value as selectors compare it: absent is `""`, booleans and numbers print.
 pub fn value<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
     let path: Vec<&str> = match field {
         "name" => vec!["metadata", "name"],
         "status.successful" => vec!["status", "succeeded"],
         "source" => vec!["source", "component"],
-        _ => field.split('.').collect(),
+        // Events are stored with the names of the core group.
+        "reportingController" => vec!["reportingComponent"],
+        _ => match field.strip_prefix("regarding.") {
+            Some(rest) => vec!["involvedObject", rest],
+            None => field.split('.').collect(),
+        },
     };
     let found = match meta::get(object, &path) {
         // A field path of core events may name the source by either of its two fields.
@@ -133,6 +151,23 @@ mod tests {
         assert!(fits("metadata.name=a,status.podIPs=10.0.0.1", pod));
         assert!(fits("spec.unschedulable=false", json!({})));
         assert!(fits("spec.nodeName=", json!({"spec": {}})));
+    }
+
+    #[test]
+    fn a_stored_event_is_selected_by_the_names_of_both_its_groups() {
+        let event = json!({"involvedObject": {"name": "p"}, "reportingComponent": "kubelet", "type": "Normal"});
+        for group in ["", "events.k8s.io"] {
+            let fields = of_stored(group, "Event", &event);
+            for (name, expected) in [
+                ("involvedObject.name", "p"),
+                ("regarding.name", "p"),
+                ("reportingController", "kubelet"),
+                ("source", "kubelet"),
+                ("type", "Normal"),
+            ] {
+                assert_eq!(fields.get(name).map(String::as_str), Some(expected), "{group} {name}");
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![allow(clippy::result_large_err)]
 
 pub mod admission;
+pub mod components;
 mod context;
 pub mod conversion;
 pub mod defaults;

@@ -36,7 +36,7 @@ pub fn decide(row: &Row, object: &Value, options: &DeleteOptions, ctx: &RequestC
     check_resource_version(row, object, options.uid.as_deref(), options.resource_version.as_deref())?;
     let is_core = |kind: &str| row.gvk.group.is_empty() && row.gvk.kind == kind;
     let mut marked = object.clone();
-    change_finalizers(&mut marked, options.propagation);
+    change_finalizers(&mut marked, options.propagation.or_else(|| default_propagation(row, object)));
     if is_core("Namespace") {
         return Ok(namespace(object, marked, ctx));
     }
@@ -51,6 +51,17 @@ pub fn decide(row: &Row, object: &Value, options: &DeleteOptions, ctx: &RequestC
         _ => return Ok(Deletion::DeleteNow),
     }
     Ok(Deletion::MarkAndUpdate(marked))
+}
+
+/// What becomes of dependents where neither the client nor a finalizer says it: Jobs and ReplicationControllers leave
+/// them behind, as they did before there was a garbage collector (`DefaultGarbageCollectionPolicy` of their strategies).
+fn default_propagation(row: &Row, object: &Value) -> Option<Propagation> {
+    let orphans = matches!(
+        (row.gvk.group.as_str(), row.gvk.version.as_str(), row.gvk.kind.as_str()),
+        ("batch", "v1", "Job") | ("", "v1", "ReplicationController")
+    );
+    let told = meta::finalizers(object).iter().any(|finalizer| matches!(*finalizer, ORPHAN | FOREGROUND));
+    (orphans && !told).then_some(Propagation::Orphan)
 }
 
 /// Whether an update has removed the last thing that kept a dying object: then it is deleted instead of stored.
@@ -204,6 +215,22 @@ mod tests {
         let plain = json!({"metadata": {"name": "c"}});
         let options = DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
         let Deletion::MarkAndUpdate(marked) = run("ConfigMap", &plain, options) else { panic!("marked") };
+        assert_eq!(meta::finalizers(&marked), [FOREGROUND]);
+    }
+
+    #[test]
+    fn jobs_and_replication_controllers_leave_their_pods_behind_unless_told_otherwise() {
+        let plain = json!({"metadata": {"name": "c"}});
+        let Deletion::MarkAndUpdate(marked) = run("ReplicationController", &plain, DeleteOptions::default()) else {
+            panic!("marked")
+        };
+        assert_eq!(meta::finalizers(&marked), [ORPHAN]);
+        let background = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+        assert_eq!(run("ReplicationController", &plain, background), Deletion::DeleteNow);
+        let row = Row::new(GroupVersionKind::new("batch", "v1", "Job"), "jobs", true, StatusRule::Subresource);
+        let job = json!({"metadata": {"name": "j", "finalizers": [FOREGROUND]}});
+        let decided = decide(&row, &job, &DeleteOptions::default(), &test_context(User::default()));
+        let Ok(Deletion::MarkAndUpdate(marked)) = decided else { panic!("marked") };
         assert_eq!(meta::finalizers(&marked), [FOREGROUND]);
     }
 

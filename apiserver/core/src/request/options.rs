@@ -1,32 +1,52 @@
 //! Query parameters, read as apimachinery's conversions read them.
 
 use serde_json::Value;
-use xebec_api::meta;
+use xebec_api::field::{self, Path};
+use xebec_api::{GroupKind, Status, meta};
 
 /// Longest field manager name, in bytes (apimachinery `FieldManagerMaxLength`).
 const FIELD_MANAGER_BYTES_MAX: usize = 128;
 
 /// A parameter that cannot be read or may not be combined.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum OptionsError {
     /// Not a number, and the like: 400 BadRequest.
     #[error("{0}")]
     Unreadable(String),
-    /// Readable but refused: 422 Invalid of the options' kind, `field: message` already composed.
-    #[error("{kind}.meta.k8s.io \"\" is invalid: {message}")]
+    /// Readable but refused: 422 Invalid of the options' kind.
+    #[error("{kind}.meta.k8s.io \"\" is invalid: {error}")]
     Invalid {
         /// `ListOptions`, `CreateOptions`, `PatchOptions`, ...
         kind: &'static str,
-        /// The field that is at fault.
-        field: &'static str,
-        /// Field and what is wrong with it.
-        message: String,
+        /// The parameter and what is wrong with it.
+        error: field::Error,
     },
 }
 
 impl OptionsError {
-    fn invalid(kind: &'static str, field: &'static str, what: &str) -> Self {
-        Self::Invalid { kind, field, message: format!("{field}: {what}") }
+    /// A parameter whose value is none of `supported`.
+    fn not_supported(kind: &'static str, parameter: &str, value: &str, supported: &[&str]) -> Self {
+        Self::Invalid { kind, error: field::Error::not_supported(&Path::new(parameter), value, supported) }
+    }
+
+    /// A parameter that may not be there.
+    pub fn forbidden(kind: &'static str, parameter: &str, why: &str) -> Self {
+        Self::Invalid { kind, error: field::Error::forbidden(&Path::new(parameter), why) }
+    }
+
+    /// A parameter that must be there.
+    pub fn required(kind: &'static str, parameter: &str, why: &str) -> Self {
+        Self::Invalid { kind, error: field::Error::required(&Path::new(parameter), why) }
+    }
+
+    /// As the API answers it.
+    pub fn to_status(&self) -> Status {
+        match self {
+            Self::Unreadable(message) => Status::bad_request(message.clone()),
+            Self::Invalid { kind, error } => {
+                Status::invalid(&GroupKind::new("meta.k8s.io", *kind), "", std::slice::from_ref(error))
+            }
+        }
     }
 }
 
@@ -128,18 +148,19 @@ impl WriteOptions {
             "Ignore" => FieldValidation::Ignore,
             "Strict" => FieldValidation::Strict,
             other => {
-                let what = format!("Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
-                return Err(OptionsError::invalid(kind, "fieldValidation", &what));
+                let supported = ["Ignore", "Strict", "Warn"];
+                return Err(OptionsError::not_supported(kind, "fieldValidation", other, &supported));
             }
         };
         let field_manager = query.get("fieldManager").unwrap_or("").to_owned();
         if field_manager.len() > FIELD_MANAGER_BYTES_MAX {
-            let what = format!("Too long: may not be more than {FIELD_MANAGER_BYTES_MAX} bytes");
-            return Err(OptionsError::invalid(kind, "fieldManager", &what));
+            let error = field::Error::too_long(&Path::new("fieldManager"), FIELD_MANAGER_BYTES_MAX);
+            return Err(OptionsError::Invalid { kind, error });
         }
         if field_manager.chars().any(char::is_control) {
-            let what = format!("Invalid value: {field_manager:?}: should not contain control characters");
-            return Err(OptionsError::invalid(kind, "fieldManager", &what));
+            let path = Path::new("fieldManager");
+            let error = field::Error::invalid(&path, field_manager, "should not contain control characters");
+            return Err(OptionsError::Invalid { kind, error });
         }
         Ok(Self { dry_run, field_manager, field_validation, force: query.flag("force") })
     }
@@ -149,8 +170,7 @@ fn parse_dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &'static str) 
     let mut dry_run = false;
     for value in values {
         if value != "All" {
-            let what = format!("Unsupported value: {value:?}: supported values: \"All\"");
-            return Err(OptionsError::invalid(kind, "dryRun", &what));
+            return Err(OptionsError::not_supported(kind, "dryRun", value, &["All"]));
         }
         dry_run = true;
     }
@@ -200,8 +220,8 @@ impl ListOptions {
             "NotOlderThan" => Some(ResourceVersionMatch::NotOlderThan),
             "Exact" => Some(ResourceVersionMatch::Exact),
             other => {
-                let what = format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\"");
-                return Err(OptionsError::invalid("ListOptions", "resourceVersionMatch", &what));
+                let supported = ["Exact", "NotOlderThan", ""];
+                return Err(OptionsError::not_supported("ListOptions", "resourceVersionMatch", other, &supported));
             }
         };
         let options = Self {
@@ -221,8 +241,7 @@ impl ListOptions {
     }
 
     fn validate(&self) -> Result<(), OptionsError> {
-        let forbidden =
-            |field, what: &str| Err(OptionsError::invalid("ListOptions", field, &format!("Forbidden: {what}")));
+        let forbidden = |parameter, why: &str| Err(OptionsError::forbidden("ListOptions", parameter, why));
         if self.watch {
             if self.send_initial_events.is_some() {
                 return match self.resource_version_match {
@@ -231,10 +250,11 @@ impl ListOptions {
                         "resourceVersionMatch",
                         "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
                     ),
-                    Some(ResourceVersionMatch::Exact) => Err(OptionsError::invalid(
+                    Some(ResourceVersionMatch::Exact) => Err(OptionsError::not_supported(
                         "ListOptions",
                         "resourceVersionMatch",
-                        "Unsupported value: \"Exact\": supported values: \"NotOlderThan\"",
+                        "Exact",
+                        &["NotOlderThan"],
                     )),
                 };
             }
@@ -321,17 +341,16 @@ impl DeleteOptions {
         let orphan = body.get("orphanDependents").and_then(Value::as_bool);
         let propagation = match (policy, orphan) {
             (Some(_), Some(_)) => {
-                let what = "Invalid value: \"Background\": orphanDependents and deletionPropagation cannot be both set";
-                return Err(OptionsError::invalid("DeleteOptions", "propagationPolicy", what));
+                let why = "orphanDependents and deletionPropagation cannot be both set";
+                let error = field::Error::invalid(&Path::new("propagationPolicy"), policy.unwrap_or_default(), why);
+                return Err(OptionsError::Invalid { kind: "DeleteOptions", error });
             }
             (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
             (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
             (Some("Foreground"), _) => Some(Propagation::Foreground),
             (Some(other), _) => {
-                let what = format!(
-                    "Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
-                );
-                return Err(OptionsError::invalid("DeleteOptions", "propagationPolicy", &what));
+                let supported = ["Background", "Foreground", "Orphan", "nil"];
+                return Err(OptionsError::not_supported("DeleteOptions", "propagationPolicy", other, &supported));
             }
             (None, None) => None,
         };
@@ -404,7 +423,16 @@ mod tests {
 
     #[test]
     fn write_options_refuse_unknown_values() {
-        assert!(WriteOptions::parse(&Query::parse("dryRun=Some"), "CreateOptions").is_err());
+        let refusal =
+            WriteOptions::parse(&Query::parse("dryRun=Some"), "CreateOptions").expect_err("refused").to_status();
+        let message =
+            "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: \"Some\": supported values: \"All\"";
+        assert_eq!((refusal.code, refusal.message.as_str()), (422, message));
+        let details = refusal.details.expect("details");
+        assert_eq!(
+            (details.kind.as_str(), details.causes[0].reason.as_str()),
+            ("CreateOptions", "FieldValueNotSupported")
+        );
         assert!(WriteOptions::parse(&Query::parse("fieldValidation=Maybe"), "CreateOptions").is_err());
         let ok = WriteOptions::parse(&Query::parse("fieldManager=me&force=true"), "PatchOptions").expect("valid");
         assert!(ok.force && ok.field_manager == "me" && !ok.dry_run);

@@ -10,7 +10,7 @@ use super::detail::{
     persistent_volume, persistent_volume_claim, resource_quota, service_ports,
 };
 use super::duration::{human_duration, since};
-use super::pod;
+use super::{extension, pod};
 
 pub(super) const NONE: &str = "<none>";
 pub(super) const UNSET: &str = "<unset>";
@@ -41,7 +41,7 @@ pub(super) fn number(o: &Value, path: &[&str]) -> Value {
     json!(meta::i64_at(o, path).unwrap_or(0))
 }
 
-fn count(o: &Value, key: &str) -> usize {
+pub(super) fn count(o: &Value, key: &str) -> usize {
     o.get(key).map_or(0, |v| v.as_object().map_or_else(|| v.as_array().map_or(0, Vec::len), Map::len))
 }
 
@@ -152,6 +152,7 @@ fn workload(kind: &str, o: &Value, name: Value, age: Value, now: Timestamp) -> V
             status("currentReplicas"),
             age,
         ],
+        "Scale" => vec![name, number(o, &["spec", "replicas"]), status("replicas"), age],
         "PodDisruptionBudget" => {
             let bound = |key: &str| o["spec"].get(key).map_or_else(|| json!("N/A"), |v| json!(plain(v)));
             vec![name, bound("minAvailable"), bound("maxUnavailable"), status("disruptionsAllowed"), age]
@@ -249,7 +250,7 @@ fn other(group: &str, kind: &str, o: &Value, name: Value, age: Value, now: Times
             vec![name, json!(count(o, "webhooks")), age]
         }
         ("apiregistration.k8s.io", "APIService") => api_service(o, name, age),
-        _ => vec![name, age],
+        _ => extension::cells(group, kind, o, name, age),
     }
 }
 
@@ -306,6 +307,7 @@ fn storage(kind: &str, o: &Value, name: Value, age: Value) -> Vec<Value> {
             ]
         }
         "CSINode" => vec![name, json!(count(&o["spec"], "drivers")), age],
+        "VolumeAttributesClass" => vec![name, text(o, &["driverName"]), age],
         "VolumeAttachment" => vec![
             name,
             text(o, &["spec", "attacher"]),

@@ -50,6 +50,18 @@ pub(super) const KINDS: &[(&str, &str)] = &[
     ("apiregistration.k8s.io", "APIService"),
     ("apiextensions.k8s.io", "CustomResourceDefinition"),
     ("events.k8s.io", "Event"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"),
+    ("autoscaling", "Scale"),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("internal.apiserver.k8s.io", "StorageVersion"),
+    ("resource.k8s.io", "ResourceClaim"),
+    ("resource.k8s.io", "ResourceSlice"),
+    ("storage.k8s.io", "VolumeAttributesClass"),
+    ("storagemigration.k8s.io", "StorageVersionMigration"),
 ];
 
 const WORKLOAD_WIDE: &str = "Containers*,Images*,Selector*";
@@ -138,6 +150,21 @@ fn titles(group: &str, kind: &str) -> &'static str {
             "Name,Webhooks#,Age"
         }
         ("apiregistration.k8s.io", "APIService") => "Name,Service,Available,Age",
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => "Name,Validations#,ParamKind,Age",
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => "Name,Mutations#,ParamKind,Age",
+        ("admissionregistration.k8s.io", _) => "Name,PolicyName,ParamRef,Age",
+        ("autoscaling", "Scale") => "Name,Desired#,Available#,Age",
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => {
+            "Name,PriorityLevel,MatchingPrecedence,DistinguisherMethod,Age,MissingPL"
+        }
+        ("flowcontrol.apiserver.k8s.io", _) => {
+            "Name,Type,NominalConcurrencyShares,Queues,HandSize,QueueLengthLimit,Age"
+        }
+        ("internal.apiserver.k8s.io", "StorageVersion") => "Name,CommonEncodingVersion,StorageVersions,Age",
+        ("resource.k8s.io", "ResourceClaim") => "Name,State,Age",
+        ("resource.k8s.io", "ResourceSlice") => "Name,Node,Driver,Pool,Age",
+        ("storage.k8s.io", "VolumeAttributesClass") => "Name,DriverName,Age",
+        ("storagemigration.k8s.io", "StorageVersionMigration") => "Name,Resource",
         ("apiextensions.k8s.io", "CustomResourceDefinition") => "Name,Created At@",
         _ => "Name,Age",
     }

@@ -4,6 +4,7 @@ mod cells;
 mod columns;
 mod detail;
 mod duration;
+mod extension;
 mod pod;
 
 use jiff::Timestamp;
