@@ -101,11 +101,9 @@ impl Served {
         object
     }
 
-    /// Its selectable fields.
-    pub fn fields(&self, object: &Value) -> BTreeMap<String, String> {
-        let (group, kind) = (self.row.gvk.group.as_str(), self.row.gvk.kind.as_str());
-        let names = ["metadata.name", "metadata.namespace"].iter().chain(fields::selectable(group, kind));
-        names.map(|name| ((*name).to_owned(), fields::value(object, name).into_owned())).collect()
+    /// What a stored object of it may be selected by.
+    pub fn fields(&self, stored: &Value) -> BTreeMap<String, String> {
+        fields::of_stored(&self.row.gvk.group, &self.row.gvk.kind, stored)
     }
 }
 

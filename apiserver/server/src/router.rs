@@ -2,8 +2,9 @@
 
 use crate::app::App;
 use crate::handlers::{self, Call};
-use crate::http::{Peer, Reply, status_reply};
+use crate::http::{Peer, Reply, status_reply, status_reply_to};
 use crate::{authn, nonresource};
+use ::http::header::ACCEPT;
 use ::http::{HeaderName, HeaderValue, Request};
 use futures::FutureExt as _;
 use hyper::body::Incoming;
@@ -24,6 +25,7 @@ const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 pub async fn handle(app: Arc<App>, peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
     let started = Instant::now();
     let audit_id = audit_id(&request);
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let path = decoded(request.uri().path());
     let info = RequestInfo::new(request.method().as_str(), &path, &query);
@@ -39,7 +41,7 @@ pub async fn handle(app: Arc<App>, peer: Arc<Peer>, request: Request<Incoming>) 
         Ok(Ok(reply)) => reply,
         Ok(Err(status)) => {
             span.in_scope(|| tracing::debug!(code = status.code, message = status.message, "refused"));
-            status_reply(&status)
+            status_reply_to(&status, &accept)
         }
         Err(_) => {
             span.in_scope(|| tracing::error!("the handler panicked"));

@@ -21,7 +21,7 @@ async fn bad_input_is_refused_as_upstream_does_and_nothing_is_stored() {
     let api = world.client(&world.server().await, Some("admin"));
     let strict = format!("{MAPS}?fieldValidation=Strict");
     let unknown = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"foo":1}"#;
-    let cases: [(Method, &str, &str, Bytes, u16, &str); 11] = [
+    let cases: [(Method, &str, &str, Bytes, u16, &str); 13] = [
         (Method::POST, MAPS, "application/json", "{bad".into(), 400, "BadRequest"),
         (Method::POST, MAPS, "application/yaml", "a: [1\nb: {".into(), 400, "BadRequest"),
         (Method::POST, MAPS, "application/vnd.kubernetes.protobuf", "xx".into(), 400, "BadRequest"),
@@ -47,6 +47,22 @@ async fn bad_input_is_refused_as_upstream_does_and_nothing_is_stored() {
             "UnsupportedMediaType",
         ),
         (Method::GET, "/api/v1/namespaces/default/nothings", "", Bytes::new(), 404, "NotFound"),
+        (
+            Method::POST,
+            "/apis/networking.k8s.io/v1/namespaces/default/ingresses",
+            "application/json",
+            json!({"metadata": {"name": "x"}, "spec": {}}).to_string().into(),
+            422,
+            "Invalid",
+        ),
+        (
+            Method::GET,
+            "/api/v1/namespaces/default/configmaps?resourceVersionMatch=Exact",
+            "",
+            Bytes::new(),
+            422,
+            "Invalid",
+        ),
     ];
     for (method, path, content_type, body, code, reason) in cases {
         let (got, status) = api.call(method, path, content_type, body).await;
@@ -58,6 +74,16 @@ async fn bad_input_is_refused_as_upstream_does_and_nothing_is_stored() {
     }
     let (_, list) = api.get(MAPS).await;
     assert_eq!(list["items"], json!([]));
+    // A refusal speaks the client's language.
+    let protobuf = api.with("accept", "application/vnd.kubernetes.protobuf,application/json");
+    let answer = protobuf.send(Method::GET, &format!("{MAPS}/x"), "", Bytes::new()).await;
+    assert_eq!(answer.headers()["content-type"], "application/vnd.kubernetes.protobuf");
+    let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
+    let status = xebec_api::codec::decode_any(&bytes).expect("a Status");
+    assert_eq!(
+        (&status["kind"], &status["code"], &status["reason"]),
+        (&json!("Status"), &json!(404), &json!("NotFound"))
+    );
 }
 
 #[tokio::test]
@@ -301,4 +327,119 @@ async fn protobuf_readers_get_the_same_objects() {
     let (code, _) = api.call(Method::POST, MAPS, "application/vnd.kubernetes.protobuf", body).await;
     assert_eq!(code, StatusCode::CREATED);
     assert_eq!(api.get(&format!("{MAPS}/b")).await.1["data"], created["data"]);
+}
+
+#[tokio::test]
+async fn only_what_discovery_promises_is_allowed() {
+    let Some(world) = World::new() else { return };
+    let api = world.client(&world.server().await, Some("admin"));
+    let merge = "application/merge-patch+json";
+    let cases: [(Method, &str, &str, u16); 7] = [
+        // All namespaces at once: upstream has no such verb.
+        (Method::DELETE, "/api/v1/namespaces", "", 405),
+        (Method::PATCH, "/api/v1/namespaces/default/finalize", merge, 405),
+        (Method::POST, "/api/v1/configmaps", "application/json", 405),
+        (Method::PUT, MAPS, "application/json", 405),
+        (Method::GET, "/apis/authentication.k8s.io/v1/tokenreviews", "", 405),
+        (Method::GET, &format!("{MAPS}/a/status"), "", 404),
+        (Method::OPTIONS, MAPS, "", 405),
+    ];
+    for (method, path, content_type, code) in cases {
+        let (got, status) = api.call(method.clone(), path, content_type, "{}").await;
+        assert_eq!(got.as_u16(), code, "{method} {path}: {status}");
+    }
+    assert_eq!(api.get("/api/v1/namespaces/default").await.0, StatusCode::OK);
+
+    let (code, components) = api.get("/api/v1/componentstatuses").await;
+    assert_eq!(code, StatusCode::OK, "{components}");
+    let health =
+        |component: &Value| (component["metadata"]["name"].clone(), component["conditions"][0]["status"].clone());
+    let seen: Vec<_> = components["items"].as_array().expect("items").iter().map(health).collect();
+    // Nobody leads here.
+    let expected = [("controller-manager", "False"), ("etcd-0", "True"), ("scheduler", "False")];
+    assert_eq!(seen, expected.map(|(name, healthy)| (json!(name), json!(healthy))));
+    assert_eq!(api.get("/api/v1/componentstatuses/etcd-0").await.1["conditions"][0]["message"], "ok");
+    assert_eq!(api.get("/api/v1/componentstatuses/none").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn events_are_selected_in_both_groups_whichever_is_asked_first() {
+    let Some(world) = World::new() else { return };
+    let api = world.client(&world.server().await, Some("admin"));
+    // Both groups share a cache; the first to ask opens it.
+    assert_eq!(api.get("/apis/events.k8s.io/v1/events?resourceVersion=0").await.0, StatusCode::OK);
+    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "reason": "Started",
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "reportingComponent": "kubelet"});
+    let (_, created) = api.post("/api/v1/namespaces/default/events", &event).await;
+    let version = created["metadata"]["resourceVersion"].as_str().expect("stored").to_owned();
+    for (root, selector) in [
+        ("/api/v1", "involvedObject.name%3Dp"),
+        ("/api/v1", "source%3Dkubelet"),
+        ("/apis/events.k8s.io/v1", "regarding.name%3Dp"),
+        ("/apis/events.k8s.io/v1", "reportingController%3Dkubelet"),
+    ] {
+        // From the cache, and from the store.
+        for exactly in ["", "&resourceVersionMatch=Exact"] {
+            let path =
+                format!("{root}/namespaces/default/events?fieldSelector={selector}&resourceVersion={version}{exactly}");
+            let (_, list) = api.get(&path).await;
+            assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{path}: {list}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_scale_is_shown_as_a_scale_and_a_job_leaves_its_pods_behind() {
+    let Some(world) = World::new() else { return };
+    let api = world.client(&world.server().await, Some("admin"));
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    assert_eq!(api.post(deployments, &deployment).await.0, StatusCode::CREATED);
+    let tables = api.with("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    let (_, table) = tables.get(&format!("{deployments}/d/scale")).await;
+    let titles: Vec<_> =
+        table["columnDefinitions"].as_array().expect("columns").iter().map(|c| c["name"].clone()).collect();
+    assert_eq!(titles, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(table["rows"][0]["cells"][1], 1);
+
+    let mut pod = template;
+    pod["spec"]["restartPolicy"] = json!("Never");
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": pod}});
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    assert_eq!(api.post(jobs, &job).await.0, StatusCode::CREATED);
+    let (code, marked) = api.delete(&format!("{jobs}/j")).await;
+    assert_eq!((code, &marked["metadata"]["finalizers"]), (StatusCode::OK, &json!(["orphan"])), "{marked}");
+}
+
+#[tokio::test]
+async fn a_patch_that_makes_no_object_is_invalid_and_nobody_owns_unknown_fields() {
+    let Some(world) = World::new() else { return };
+    let api = world.client(&world.server().await, Some("admin"));
+    assert_eq!(api.post(MAPS, &map("a")).await.0, StatusCode::CREATED);
+    let one = format!("{MAPS}/a");
+    for (path, patch, words) in [
+        (one.clone(), json!({"data": {"a": 1}}), "patch: Invalid value: json: cannot unmarshal"),
+        (format!("{one}?fieldValidation=Strict"), json!({"foo": 1}), "strict decoding error: unknown field \"foo\""),
+    ] {
+        let (code, status) = api.merge(&path, &patch).await;
+        assert_eq!((code.as_u16(), &status["reason"]), (422, &json!("Invalid")), "{status}");
+        assert!(status["message"].as_str().is_some_and(|message| message.contains(words)), "{status}");
+    }
+    let apply = |config: Value| {
+        let path = format!("{one}?fieldManager=me&force=true");
+        let api = api.clone();
+        async move { api.call(Method::PATCH, &path, "application/apply-patch+yaml", config.to_string()).await }
+    };
+    let mut config = map("a");
+    config["foo"] = json!(1);
+    let (code, status) = apply(config).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    let expected =
+        "failed to create typed patch object (default/a; v1, Kind=ConfigMap): .foo: field not declared in schema";
+    assert_eq!(status["message"], expected);
+    let (code, applied) = apply(map("a")).await;
+    assert_eq!(code, StatusCode::OK, "{applied}");
+    assert_eq!(applied["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:data": {"f:a": {}}}));
 }

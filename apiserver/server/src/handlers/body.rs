@@ -79,17 +79,19 @@ pub fn check_strict(
     strict: &[StrictError],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
+    strict_warnings(strict, validation).map_err(|refusal| {
+        let GroupVersionKind { version, kind, .. } = gvk;
+        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {refusal}"))
+    })
+}
+
+/// The warnings about such fields, or the words of their refusal.
+pub fn strict_warnings(strict: &[StrictError], validation: FieldValidation) -> Result<Vec<String>, String> {
     match validation {
         _ if strict.is_empty() => Ok(Vec::new()),
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(strict.iter().take(WARNINGS_MAX).map(ToString::to_string).collect()),
-        FieldValidation::Strict => Err(Status::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {}",
-            gvk.kind,
-            gvk.version,
-            gvk.kind,
-            codec::strict_decoding_message(strict)
-        ))),
+        FieldValidation::Strict => Err(codec::strict_decoding_message(strict)),
     }
 }
 
@@ -101,9 +103,14 @@ fn expect_kind(gvk: &GroupVersionKind, api_version: &str, kind: &str) -> Result<
         return Ok(());
     }
     let given = GroupVersionKind::from_api_version(api_version, kind).unwrap_or_default();
+    if kind != gvk.kind {
+        return Err(Status::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {}: converting ({}.{kind}) to ({}.{}): unknown conversion",
+            given.version, gvk.kind, given.version, gvk.version, gvk.kind
+        )));
+    }
     Err(Status::bad_request(format!(
-        "{kind} in version {:?} cannot be handled as a {}: no kind {kind:?} is registered for the internal version of group {:?}: the API version in the data ({api_version}) does not match the expected API version ({wanted})",
-        given.version, gvk.kind, gvk.group
+        "the API version in the data ({api_version}) does not match the expected API version ({wanted})"
     )))
 }
 

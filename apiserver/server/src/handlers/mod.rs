@@ -4,6 +4,7 @@ mod account_token;
 mod admit;
 mod body;
 mod commit;
+mod components;
 mod continuation;
 mod delete;
 mod deleting;
@@ -194,6 +195,7 @@ pub async fn dispatch(call: Call, request: Request<Incoming>) -> Result<Reply, S
     if call.info.parts.len() > 3 {
         return Err(Status::path_not_found());
     }
+    known_verb(&call)?;
     let reads = matches!(call.info.verb, Verb::Get | Verb::List | Verb::Watch);
     let payload = if reads { None } else { Some(body::Payload::read(request).await?) };
     match payload {
@@ -203,16 +205,15 @@ pub async fn dispatch(call: Call, request: Request<Incoming>) -> Result<Reply, S
 }
 
 async fn read(call: &Call) -> Result<Reply, Status> {
-    if !call.served.is_stored() {
-        return Err(Status::method_not_supported(&call.served.row.resource, call.info.verb.as_str()));
+    match (call.info.api_group.as_str(), call.info.resource.as_str()) {
+        ("", "componentstatuses") => return components::read(call).await,
+        _ if call.served.is_stored() => {}
+        _ => return Err(Status::method_not_allowed()),
     }
     match (call.info.verb, call.info.subresource.as_str()) {
         (Verb::List, _) => read::list(call).await,
         (Verb::Watch, "") => watching::watch(call).await,
-        (Verb::Get, "" | "status" | "approval" | "ephemeralcontainers" | "resize") => {
-            known_subresource(call)?;
-            read::get(call).await
-        }
+        (Verb::Get, "" | "status" | "approval" | "ephemeralcontainers" | "resize") => read::get(call).await,
         (Verb::Get, "scale") => scale::get(call).await,
         _ => Err(Status::path_not_found()),
     }
@@ -226,29 +227,27 @@ async fn change(call: &Call, payload: &body::Payload) -> Result<Reply, Status> {
         ("", "serviceaccounts", "token", Verb::Create) => account_token::create(call, payload).await,
         ("authentication.k8s.io" | "authorization.k8s.io", _, "", Verb::Create) => reviews::create(call, payload).await,
         (_, _, "scale", Verb::Update | Verb::Patch) => scale::change(call, payload).await,
-        _ if !call.served.is_stored() => {
-            Err(Status::method_not_supported(&call.served.row.resource, call.info.verb.as_str()))
-        }
+        _ if !call.served.is_stored() => Err(Status::method_not_allowed()),
         (_, _, "", Verb::Create) => writing::create(call, payload).await,
-        (_, _, _, Verb::Update) => {
-            known_subresource(call)?;
-            writing::update(call, payload).await
-        }
-        (_, _, _, Verb::Patch) => {
-            known_subresource(call)?;
-            patching::patch(call, payload).await
-        }
+        (_, _, _, Verb::Update) => writing::update(call, payload).await,
+        (_, _, _, Verb::Patch) => patching::patch(call, payload).await,
         (_, _, "", Verb::Delete) => deleting::delete(call, payload).await,
         (_, _, "", Verb::DeleteCollection) => deleting::delete_collection(call, payload).await,
         _ => Err(Status::method_not_allowed()),
     }
 }
 
-/// 404 for subresources that the resource does not have.
-fn known_subresource(call: &Call) -> Result<(), Status> {
-    let name = call.info.subresource.as_str();
-    let known = name.is_empty() || call.served.resource.subresources.iter().any(|sub| sub.name == name);
-    if known { Ok(()) } else { Err(Status::path_not_found()) }
+/// 404 for subresources that the resource does not have, 405 for what discovery does not promise: a collection of
+/// Namespaces, say, is not deleted.
+fn known_verb(call: &Call) -> Result<(), Status> {
+    let (resource, info) = (call.served.resource, &call.info);
+    let verbs = match info.subresource.as_str() {
+        "" => &resource.verbs,
+        name => &resource.subresource(name).ok_or_else(Status::path_not_found)?.verbs,
+    };
+    let of_one = matches!(info.verb, Verb::Update | Verb::Patch | Verb::Delete);
+    let known = verbs.iter().any(|verb| verb.as_str() == info.verb.as_str());
+    if known && !(of_one && info.name.is_empty()) { Ok(()) } else { Err(Status::method_not_allowed()) }
 }
 
 /// 406 and 415.
@@ -268,8 +267,5 @@ pub fn negotiation_status(error: NegotiationError) -> Status {
 
 /// 400 and 422 of parameters.
 pub fn options_status(error: OptionsError) -> Status {
-    match error {
-        OptionsError::Unreadable(message) => Status::bad_request(message),
-        OptionsError::Invalid { .. } => Status::failure(422, "Invalid", error.to_string()),
-    }
+    error.to_status()
 }

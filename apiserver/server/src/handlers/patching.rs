@@ -1,14 +1,15 @@
 //! PATCH: JSON, merge, strategic merge, server-side apply.
 
-use super::body::{Payload, check_strict};
+use super::body::{Payload, strict_warnings};
 use super::writing::{of_subresource, writer};
 use super::{Call, Change, respond, update_object};
 use crate::http::Reply;
 use serde_json::Value;
-use xebec_api::{Status, codec, meta};
+use xebec_api::codec::StrictError;
+use xebec_api::{GroupKind, Status, codec, field, meta};
 use xebec_apiserver_core::patch::apply::{apply, track_update};
 use xebec_apiserver_core::patch::{PatchError, PatchType, json_patch, merge_patch, strategic_merge_patch};
-use xebec_apiserver_core::request::WriteOptions;
+use xebec_apiserver_core::request::{OptionsError, WriteOptions};
 
 /// PATCH of an object or of a subresource that has the object's shape.
 pub async fn patch(call: &Call, payload: &Payload) -> Result<Reply, Status> {
@@ -35,33 +36,26 @@ impl<'a> Patch<'a> {
             return Err(unsupported());
         }
         if kind == PatchType::Apply && options.field_manager.is_empty() {
-            return Err(Status::failure(
-                422,
-                "Invalid",
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-            ));
+            let why = "is required for apply patch";
+            return Err(OptionsError::required("PatchOptions", "fieldManager", why).to_status());
         }
         if kind != PatchType::Apply && options.force {
-            return Err(Status::failure(
-                422,
-                "Invalid",
-                "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
-            ));
+            let why = "may not be specified for non-apply patch";
+            return Err(OptionsError::forbidden("PatchOptions", "force", why).to_status());
         }
-        let mut warnings = Vec::new();
         let body = if kind == PatchType::Apply {
             let body: Value = serde_saphyr::from_slice(&payload.bytes)
                 .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
             let decoded = codec::decode_value(&call.served.row.gvk, &body)
                 .map_err(|error| Status::bad_request(error.to_string()))?;
-            warnings = check_strict(&call.served.row.gvk, &decoded.strict, options.field_validation)?;
             check_applied(call, &body)?;
+            declared(call, &decoded.strict)?;
             body
         } else {
             serde_json::from_slice(&payload.bytes)
                 .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?
         };
-        Ok(Self { call, kind, body, options, warnings })
+        Ok(Self { call, kind, body, options, warnings: Vec::new() })
     }
 
     /// The patched object, decoded like a body.
@@ -79,8 +73,9 @@ impl<'a> Patch<'a> {
         if !self.call.served.has_protobuf {
             return Ok(patched);
         }
-        let decoded = codec::decode_value(gvk, &patched).map_err(|error| Status::bad_request(error.to_string()))?;
-        self.warnings = check_strict(gvk, &decoded.strict, self.options.field_validation)?;
+        let decoded = codec::decode_value(gvk, &patched).map_err(|error| invalid_patch(&error.to_string()))?;
+        self.warnings = strict_warnings(&decoded.strict, self.options.field_validation)
+            .map_err(|refusal| invalid_patch(&refusal))?;
         let mut new = decoded.value;
         meta::set_gvk(&mut new, gvk);
         let mut new = of_subresource(self.call, stored, new)?;
@@ -95,9 +90,14 @@ impl Change for Patch<'_> {
     }
 
     fn absent(&mut self) -> Result<Option<Value>, Status> {
-        if self.kind != PatchType::Apply || !self.call.info.subresource.is_empty() || !meta::uid(&self.body).is_empty()
-        {
+        if self.kind != PatchType::Apply || !self.call.info.subresource.is_empty() {
             return Ok(None);
+        }
+        let uid = meta::uid(&self.body);
+        if !uid.is_empty() {
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            return Err(Status::conflict(&self.call.served.row.resource, &self.call.info.name, &why));
         }
         let gvk = &self.call.served.row.gvk;
         let mut new = apply(gvk, None, &self.body, writer(self.call), self.options.force, &self.call.ctx)?;
@@ -109,6 +109,44 @@ impl Change for Patch<'_> {
         // A patch that names a version is bound to it.
         meta::resource_version(&self.body).is_empty()
     }
+}
+
+/// 422 of a patch whose outcome is no object of its kind (apiserver `handlers/patch.go`). Upstream's message holds the
+/// patched object, too; ours does not, since it might be a Secret.
+fn invalid_patch(why: &str) -> Status {
+    let error = field::Error {
+        error_type: field::ErrorType::Invalid,
+        field: field::Path::new("patch"),
+        bad_value: None,
+        detail: why.to_owned(),
+    };
+    Status::invalid(&GroupKind::default(), "", &[error])
+}
+
+/// Who applies owns every field he states, so that an unknown one is refused whatever `fieldValidation` says
+/// (apimachinery `managedfields/internal/structuredmerge.go`; its errors have neither a code nor a reason of their own).
+fn declared(call: &Call, strict: &[StrictError]) -> Result<(), Status> {
+    let unknown: Vec<String> = strict
+        .iter()
+        .map(|error| match error {
+            StrictError::UnknownField(path) => format!(".{path}: field not declared in schema"),
+            StrictError::DuplicateField(path) => format!(".{path}: duplicate entries for key"),
+        })
+        .collect();
+    let list = match unknown.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    let (gvk, info) = (&call.served.row.gvk, &call.info);
+    let message = format!(
+        "failed to create typed patch object ({}/{}; {}, Kind={}): {list}",
+        info.namespace,
+        info.name,
+        gvk.api_version(),
+        gvk.kind
+    );
+    Err(Status::failure(500, "", message))
 }
 
 fn check_applied(call: &Call, body: &Value) -> Result<(), Status> {

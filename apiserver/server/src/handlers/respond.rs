@@ -23,7 +23,9 @@ pub fn object(call: &Call, code: StatusCode, object: &Value) -> Result<Reply, St
         Transform::None => value(call, code, object),
         Transform::Table { version } => {
             let metadata = json!({"resourceVersion": meta::resource_version(object)});
-            let table = tables::table(&call.served, std::slice::from_ref(object), metadata, version, &call.query, true);
+            // A subresource may be exchanged as another kind: a Scale.
+            let gvk = meta::gvk(object).unwrap_or_else(|_| call.served.row.gvk.clone());
+            let table = tables::table(&gvk, std::slice::from_ref(object), metadata, version, &call.query, true);
             value(call, code, &table)
         }
         Transform::PartialMetadata { version } => value(call, code, &partial(object, version)),
@@ -108,7 +110,7 @@ pub fn list(call: &Call, listed: &Listed) -> Result<Reply, Status> {
     let objects = || listed.entries.iter().map(|entry| call.served.typed(entry.value())).collect::<Vec<_>>();
     match (call.wanted.transform, call.wanted.media) {
         (Transform::Table { version }, _) => {
-            let table = tables::table(&call.served, &objects(), metadata, version, &call.query, true);
+            let table = tables::table(&call.served.row.gvk, &objects(), metadata, version, &call.query, true);
             value(call, StatusCode::OK, &table)
         }
         (Transform::PartialMetadata { version }, _) => {
@@ -178,8 +180,8 @@ pub fn watch_encoder(call: &Call) -> Result<(&'static str, Framing, FrameEncoder
                 let object = served.typed(entry.value());
                 let metadata = json!({"resourceVersion": entry.revision.to_string()});
                 let rows = if meta::name(&object).is_empty() { &[] } else { std::slice::from_ref(&object) };
-                let table =
-                    tables::table(&served, rows, metadata, version, &query, first.swap(false, Ordering::Relaxed));
+                let columns = first.swap(false, Ordering::Relaxed);
+                let table = tables::table(&served.row.gvk, rows, metadata, version, &query, columns);
                 Bytes::from(table.to_string())
             };
             ("application/json", Framing::JsonLines, Arc::new(render))

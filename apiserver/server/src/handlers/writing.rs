@@ -14,7 +14,8 @@ pub async fn create(call: &Call, payload: &Payload) -> Result<Reply, Status> {
         return Err(Status::method_not_allowed());
     }
     if call.served.row.namespaced && call.info.namespace.is_empty() {
-        return Err(Status::bad_request("an empty namespace may not be set during creation"));
+        // Over all namespaces one can list and watch, no more.
+        return Err(Status::method_not_allowed());
     }
     let options = call.write_options("CreateOptions")?;
     let (mut object, warnings) = payload.object(call, options.field_validation)?;

@@ -1,10 +1,11 @@
 //! The one place where failures become `Status` and `Status` becomes HTTP.
 
-use super::reply::{Reply, json_reply};
+use super::reply::{Reply, bytes_reply, json_reply};
 use crate::store::StoreError;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
-use xebec_api::Status;
+use xebec_api::{GroupVersionKind, Status, codec};
+use xebec_apiserver_core::request::{MediaType, negotiate_output};
 
 /// Seconds after which a client may try again when the store is away.
 const STORE_RETRY_SECONDS: u32 = 1;
@@ -35,10 +36,28 @@ pub fn expired() -> Status {
     )
 }
 
-/// The answer that says `status`.
+/// The answer that says `status`, in JSON.
 pub fn status_reply(status: &Status) -> Reply {
-    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut reply = json_reply(code, &status.to_value());
+    with_retry(status, json_reply(code_of(status), &status.to_value()))
+}
+
+/// The answer that says `status` to a client that accepts `accept`: in protobuf where that is what it prefers, otherwise
+/// in JSON, which everybody reads.
+pub fn status_reply_to(status: &Status, accept: &str) -> Reply {
+    let wanted = negotiate_output(accept, None, "", false).map(|wanted| wanted.media);
+    if wanted == Ok(MediaType::Protobuf)
+        && let Ok(bytes) = codec::encode_envelope(&GroupVersionKind::new("", "v1", "Status"), &status.to_value())
+    {
+        return with_retry(status, bytes_reply(code_of(status), MediaType::Protobuf.as_str(), bytes));
+    }
+    status_reply(status)
+}
+
+fn code_of(status: &Status) -> StatusCode {
+    StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn with_retry(status: &Status, mut reply: Reply) -> Reply {
     let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry));

@@ -7,7 +7,7 @@ mod metrics;
 mod reply;
 
 pub use body::read_body;
-pub use error::{expired, status_reply};
+pub use error::{expired, status_reply, status_reply_to};
 pub use listener::{Peer, serve};
 pub use metrics::Metrics;
 pub use reply::{Body, Reply, bytes_reply, compressed, empty_body, json_reply, stream_body, text_reply};

@@ -11,6 +11,8 @@ use xebec_api::Status;
 
 /// Interval of bookmarks (upstream: about a minute).
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(55);
+/// Time before its end at which a watch gets a last bookmark, so that its successor begins as late as possible.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 /// Which objects a client wants to see.
 pub type Filter = Arc<dyn Fn(&str, &Entry) -> bool + Send + Sync>;
@@ -41,6 +43,8 @@ struct Watcher {
     plan: WatchPlan,
     bookmarks: Interval,
     deadline: Instant,
+    /// When the last bookmark is due, as long as it is.
+    last_bookmark: Option<Instant>,
     bookmarked: i64,
     begun: bool,
     ended: bool,
@@ -51,7 +55,9 @@ pub fn stream(plan: WatchPlan) -> impl Stream<Item = Bytes> + Send + 'static {
     let mut bookmarks = tokio::time::interval_at(Instant::now() + BOOKMARK_INTERVAL, BOOKMARK_INTERVAL);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let deadline = Instant::now() + plan.lifetime;
-    let watcher = Watcher { plan, bookmarks, deadline, bookmarked: 0, begun: false, ended: false };
+    let last_bookmark =
+        plan.lifetime.checked_sub(LAST_BOOKMARK).filter(|_| plan.bookmarks).map(|at| Instant::now() + at);
+    let watcher = Watcher { plan, bookmarks, deadline, last_bookmark, bookmarked: 0, begun: false, ended: false };
     futures::stream::unfold(watcher, |mut watcher| async move {
         let chunk = watcher.chunk().await?;
         Some((chunk, watcher))
@@ -86,6 +92,10 @@ impl Watcher {
                     }
                 },
                 _ = self.bookmarks.tick(), if self.plan.bookmarks => self.bookmark(&mut out),
+                () = at(self.last_bookmark) => {
+                    self.last_bookmark = None;
+                    self.bookmark(&mut out);
+                }
             }
             if !out.is_empty() {
                 return Some(out.freeze());
@@ -117,6 +127,14 @@ impl Watcher {
             self.plan.encoder.bookmark(revision, false, out);
         }
         self.plan.cursor.request_progress();
+    }
+}
+
+/// At that time, or never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
