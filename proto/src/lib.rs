@@ -2,7 +2,12 @@
 //!
 //! Modules follow the packages: [`etcdserverpb`], [`mvccpb`], [`authpb`], [`v3lockpb`] and [`v3electionpb`] are etcd's v3
 //! API, [`grpc`] the standard health protocol, [`xebec`] (`xebec::peer::v1`) what store members say to each other. A new
-//! `.proto` file under `proto/` appears here by itself, under its package's name.
+//! `.proto` file under `proto/` appears here by itself, under its package's name. Beside them stands [`was_not_sent`], which all who
+//! repeat calls ask.
+
+mod unsent;
+
+pub use unsent::was_not_sent;
 
 mod generated {
     #![allow(clippy::all, clippy::unwrap_used, missing_docs, rustdoc::all)]

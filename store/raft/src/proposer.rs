@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tonic::{Code, Status};
-use xebec_proto::xebec::peer::v1::ProposeRequest;
+use xebec_proto::{was_not_sent, xebec::peer::v1::ProposeRequest};
 use xebec_store_core::{Command, PlantedBug, apply_all, is_planted};
 
 use crate::{
@@ -233,17 +233,7 @@ fn classify(status: &Status) -> Failure {
 
 /// Whether a call surely did nothing: the other side does not lead, or could not even be connected to.
 pub(crate) fn is_untouched(status: &Status) -> bool {
-    if status.code() == Code::FailedPrecondition {
-        return true;
-    }
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    status.code() == Code::FailedPrecondition || was_not_sent(status)
 }
 
 /// Awaits `future` no longer than `limit`, as a request failure.
