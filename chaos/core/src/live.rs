@@ -20,6 +20,8 @@ pub struct Live {
     /// Where each pod is: by uid, node and the resourceVersion that said so.
     nodes: HashMap<String, (String, u64)>,
     bound: HashMap<String, String>,
+    /// Up to when each uid was seen, and when it was deleted: resourceVersions.
+    lives: HashMap<String, (u64, Option<u64>)>,
 }
 
 impl Live {
@@ -85,11 +87,14 @@ impl Live {
             WatchStep::Events { events, .. } => {
                 let first = events.first()?.mod_revision;
                 self.told.insert(name.clone(), events.last()?.mod_revision.max(told));
-                let moved = events.iter().find_map(|event| self.moved(event));
+                let wrong = events.iter().find_map(|event| {
+                    let facts = event.value.as_deref().and_then(Facts::parse);
+                    self.lives(event, facts.as_ref()).or_else(|| self.moved(event, facts?))
+                });
                 if first <= told {
                     return Some(format!("{name} was told {} at {first} after {told}", events[0].key));
                 }
-                moved
+                wrong
             }
             WatchStep::Progress { revision } => {
                 self.told.insert(name.clone(), told.max(*revision));
@@ -102,9 +107,21 @@ impl Live {
         }
     }
 
-    fn moved(&mut self, event: &KeyEvent) -> Option<String> {
+    /// Watchers tell at different times: whatever comes first, nothing is later than a death.
+    fn lives(&mut self, event: &KeyEvent, facts: Option<&Facts>) -> Option<String> {
+        let uid = facts.map(|facts| &facts.uid).or(event.uid.as_ref()).filter(|uid| !uid.is_empty())?;
+        let (seen, deleted) = self.lives.entry(uid.clone()).or_default();
+        if facts.is_some() {
+            *seen = event.mod_revision.max(*seen);
+        } else {
+            *deleted = Some(deleted.map_or(event.mod_revision, |before| before.min(event.mod_revision)));
+        }
+        let deleted = deleted.filter(|deleted| *deleted < *seen)?;
+        Some(format!("{} with the uid {uid} was deleted at {deleted}, and is there as of {seen}", event.key))
+    }
+
+    fn moved(&mut self, event: &KeyEvent, facts: Facts) -> Option<String> {
         let pod = event.key.strip_prefix("pods/")?;
-        let facts = Facts::parse(event.value.as_deref()?)?;
         if facts.node.is_empty() {
             return None;
         }
@@ -152,5 +169,19 @@ mod tests {
             r#"{"type":"watch","time":3,"watcher":"w","step":"events","revision":4,"events":[{"key":"a","mod_revision":4}]}"#,
         ];
         assert_eq!(run(&lines).len(), 2);
+    }
+
+    #[test]
+    fn a_uid_that_comes_back_is_known_whichever_watcher_is_faster() {
+        let told = |watcher: &str, revision: u64, rest: &str| {
+            format!(
+                r#"{{"type":"watch","time":1,"watcher":"{watcher}","step":"events","revision":{revision},"events":[{{"key":"pods/d/p","mod_revision":{revision},{rest}}}]}}"#
+            )
+        };
+        let there = r#""value":"{\"uid\":\"u\"}""#;
+        let (gone, early, back) = (told("a", 7, r#""uid":"u""#), told("b", 5, there), told("b", 9, there));
+        assert_eq!(run(&[&gone, &early]), Vec::<String>::new());
+        assert_eq!(run(&[&gone, &early, &back]).len(), 1);
+        assert_eq!(run(&[&early, &back, &gone]).len(), 1);
     }
 }

@@ -180,9 +180,9 @@ impl Informer {
                     key: key.clone(),
                     value,
                     mod_revision: revision,
-                    create_revision: 0,
-                    version: 0,
-                    prev: None,
+                    create_revision: if kind == "ADDED" { revision } else { 0 },
+                    uid: (!there).then(|| facts.uid.clone()),
+                    ..KeyEvent::default()
                 };
                 // Shown to those who wait only after it is recorded.
                 self.say(WatchStep::Events { revision, events: vec![told] });

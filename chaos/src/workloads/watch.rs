@@ -178,6 +178,7 @@ fn events(prefix: &str, response: WatchResponse) -> Vec<KeyEvent> {
             prev: event
                 .prev_kv
                 .map(|prev| PreviousValue { value: text(&prev.value), mod_revision: unsigned(prev.mod_revision) }),
+            uid: None,
         }
     };
     response.events.into_iter().map(event).collect()

@@ -22,6 +22,7 @@ pub fn check_all(history: &History) -> Vec<Verdict> {
         revisions::check(history),
         watch::check(history),
         plane::objects(history),
+        plane::lives(history),
         plane::pods(history),
         plane::claims(history),
         plane::loops(history),

@@ -14,6 +14,7 @@ fn life() -> Vec<KeyEvent> {
         create_revision: created,
         version,
         prev: prev.map(|at| PreviousValue { value: at.to_string(), mod_revision: at }),
+        uid: None,
     };
     let deletion = KeyEvent { value: None, ..put(5, 0, 0, Some(4)) };
     vec![put(2, 2, 1, None), put(3, 2, 2, Some(2)), put(4, 2, 3, Some(3)), deletion, put(6, 6, 1, None)]

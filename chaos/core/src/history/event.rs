@@ -218,7 +218,7 @@ pub enum WatchStep {
 }
 
 /// A key's change, as a watch tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyEvent {
     /// The key.
     pub key: String,
@@ -227,7 +227,7 @@ pub struct KeyEvent {
     pub value: Option<String>,
     /// Revision of this change.
     pub mod_revision: u64,
-    /// Revision of the key's creation; 0 for a deletion.
+    /// Revision of the key's creation; 0 for a deletion. The Kubernetes API tells it of creations only (`ADDED`).
     #[serde(default)]
     pub create_revision: u64,
     /// Changes since its creation; 0 for a deletion.
@@ -236,6 +236,9 @@ pub struct KeyEvent {
     /// What was there before, where it was asked for and there was something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev: Option<PreviousValue>,
+    /// Of a deletion: the uid of the Kubernetes object that was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
 }
 
 /// `prev_kv` of an event.

@@ -104,8 +104,7 @@ mod tests {
         for (object, revision, there) in steps {
             let facts = Facts { claims: vec!["ip/1".into()], ..Facts::default() };
             let value = there.then(|| serde_json::to_string(&facts).unwrap());
-            let (mod_revision, create_revision, version, prev) = (*revision, 0, 0, None);
-            let event = KeyEvent { key: (*object).into(), value, mod_revision, create_revision, version, prev };
+            let event = KeyEvent { key: (*object).into(), value, mod_revision: *revision, ..KeyEvent::default() };
             history.watches.push(message(*revision, WatchStep::Events { revision: *revision, events: vec![event] }));
         }
         claims(&history).violations.into_iter().map(|violation| violation.anomaly).collect()

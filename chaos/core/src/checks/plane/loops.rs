@@ -76,7 +76,7 @@ mod tests {
             let facts = Facts { term: (*term).to_owned(), ..Facts::default() };
             let value = Some(serde_json::to_string(&facts).unwrap());
             let key = "leases/kube-system/kube-scheduler".to_owned();
-            let event = KeyEvent { key, value, mod_revision: revision, create_revision: 0, version: 0, prev: None };
+            let event = KeyEvent { key, value, mod_revision: revision, ..KeyEvent::default() };
             let step = WatchStep::Events { revision, events: vec![event] };
             history.watches.push(WatchMessage { time: revision, watcher: "i1".into(), step });
         }

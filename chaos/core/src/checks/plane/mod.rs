@@ -1,6 +1,7 @@
 //! The control plane: what its clients were told, what its watchers saw, and what was there in the end.
 
 mod claims;
+mod lives;
 mod loops;
 mod objects;
 mod observed;
@@ -8,6 +9,7 @@ mod path;
 mod pods;
 
 pub use claims::claims;
+pub use lives::lives;
 pub use loops::loops;
 pub use objects::objects;
 pub use path::path;

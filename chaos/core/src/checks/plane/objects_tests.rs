@@ -85,8 +85,7 @@ fn caches_equal_the_store() {
 
 fn told(time: u64, revision: u64, facts: Option<Facts>) -> WatchMessage {
     let value = facts.map(|facts| serde_json::to_string(&facts).unwrap());
-    let (create_revision, version, prev) = (0, 0, None);
-    let event = KeyEvent { key: OBJECT.into(), value, mod_revision: revision, create_revision, version, prev };
+    let event = KeyEvent { key: OBJECT.into(), value, mod_revision: revision, ..KeyEvent::default() };
     WatchMessage { time, watcher: "i1".into(), step: WatchStep::Events { revision, events: vec![event] } }
 }
 

@@ -13,13 +13,24 @@ pub(super) struct Version<'history> {
     pub(super) revision: u64,
     /// `None`: it is deleted as of here.
     pub(super) facts: Option<Facts>,
+    event: &'history KeyEvent,
     message: &'history WatchMessage,
 }
 
-impl Version<'_> {
+impl<'history> Version<'history> {
     /// When a watcher was told.
     pub(super) fn time(&self) -> u64 {
         self.message.time
+    }
+
+    /// Whether the object was created at this revision.
+    pub(super) fn is_creation(&self) -> bool {
+        self.event.create_revision == self.revision
+    }
+
+    /// The uid of what was deleted, if that was told.
+    pub(super) fn deleted_uid(&self) -> Option<&'history str> {
+        self.event.uid.as_deref()
     }
 
     /// It as a moment of a timeline.
@@ -48,7 +59,7 @@ pub(super) fn versions<'history>(history: &'history History, prefix: &str) -> Ve
             None => None,
             Some(value) => Some(Facts::parse(value)?),
         };
-        Some(Version { object, revision, facts, message })
+        Some(Version { object, revision, facts, event, message })
     };
     found.into_iter().filter_map(version).collect()
 }

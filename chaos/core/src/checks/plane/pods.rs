@@ -93,8 +93,7 @@ mod tests {
     fn told(revision: u64, node: &str, restarts: u64) -> WatchMessage {
         let facts = Facts { uid: "u1".into(), node: node.into(), restarts, ..Facts::default() };
         let value = Some(serde_json::to_string(&facts).unwrap());
-        let (create_revision, version, prev) = (0, 0, None);
-        let event = KeyEvent { key: "pods/d/p".into(), value, mod_revision: revision, create_revision, version, prev };
+        let event = KeyEvent { key: "pods/d/p".into(), value, mod_revision: revision, ..KeyEvent::default() };
         let step = WatchStep::Events { revision, events: vec![event] };
         WatchMessage { time: revision, watcher: "i1".into(), step }
     }
