@@ -14,40 +14,68 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running etcd with an empty data directory.
 pub(crate) struct Etcd {
+    program: &'static str,
     child: Child,
     /// Where clients reach it.
     pub(crate) url: String,
-    _directory: tempfile::TempDir,
+    peer: String,
+    directory: tempfile::TempDir,
 }
 
 impl Etcd {
     /// Starts one; `None` where etcd is not installed (`cargo xtask test` installs it).
     pub(crate) async fn start() -> Option<(Self, Arc<Store>)> {
         let program = ETCD.into_iter().find(|path| std::path::Path::new(path).exists())?;
-        let directory = tempfile::tempdir().expect("a temporary directory");
         let free = || {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             format!("http://{}", listener.local_addr().expect("bound"))
         };
-        let (url, peer) = (free(), free());
-        let child = Command::new(program)
-            .args(["--name", "test", "--listen-client-urls", &url, "--advertise-client-urls", &url])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("test={peer}"), "--unsafe-no-fsync"])
-            .arg("--data-dir")
-            .arg(directory.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("etcd starts");
+        let (url, peer, directory) = (free(), free(), empty_directory());
+        let child = spawn(program, &url, &peer, &directory);
         let store = Arc::new(client(vec![url.clone()]));
-        let etcd = Self { child, url, _directory: directory };
+        let etcd = Self { program, child, url, peer, directory };
+        etcd.answers().await;
+        Some((etcd, store))
+    }
+
+    /// What a restore of its very first snapshot would make of it.
+    pub(crate) async fn lose_everything(&mut self) {
+        self.stop();
+        self.directory = empty_directory();
+        self.child = spawn(self.program, &self.url, &self.peer, &self.directory);
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
+        let store = client(vec![self.url.clone()]);
         let deadline = tokio::time::Instant::now() + START_TIMEOUT;
         while store.current_revision().await.is_err() {
             assert!(tokio::time::Instant::now() < deadline, "etcd did not start");
         }
-        Some((etcd, store))
     }
+
+    fn stop(&mut self) {
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(drop)) {
+            eprintln!("etcd: {error}");
+        }
+    }
+}
+
+fn empty_directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn spawn(program: &str, url: &str, peer: &str, directory: &tempfile::TempDir) -> Child {
+    Command::new(program)
+        .args(["--name", "test", "--listen-client-urls", url, "--advertise-client-urls", url])
+        .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+        .args(["--initial-cluster", &format!("test={peer}"), "--unsafe-no-fsync"])
+        .arg("--data-dir")
+        .arg(directory.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("etcd starts")
 }
 
 /// A client of these endpoints, the first one preferred.
@@ -58,18 +86,16 @@ pub(crate) fn client(servers: Vec<String>) -> Store {
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(drop)) {
-            eprintln!("etcd: {error}");
-        }
+        self.stop();
     }
 }
 
-/// A connection to the store on which the first request that names a certain key gets stuck: the client sees a broken
-/// connection, the store sees the request when it is [let go](Self::let_go).
+/// A connection to the store on which the first request that names a certain key gets stuck. Unless told otherwise, the
+/// client sees a broken connection, and the store sees the request when it is [let go](Self::let_go).
 pub(crate) struct Held {
-    loses_answers: Arc<AtomicBool>,
+    keeps_answers: Arc<AtomicBool>,
     go: Option<oneshot::Sender<()>>,
-    arrived: Option<oneshot::Receiver<()>>,
+    answered: Option<oneshot::Receiver<()>>,
 }
 
 /// The key whose request gets stuck.
@@ -80,34 +106,45 @@ impl Held {
     pub(crate) async fn before(server: &str) -> (Self, String) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let loses_answers = Arc::new(AtomicBool::new(false));
-        let ((go, gone), (arrives, arrived)) = (oneshot::channel(), oneshot::channel());
-        tokio::spawn(hold_up(listener, server.to_owned(), Arc::clone(&loses_answers), gone, arrives));
-        (Self { loses_answers, go: Some(go), arrived: Some(arrived) }, url)
+        let keeps_answers = Arc::new(AtomicBool::new(false));
+        let ((go, gone), (answers, answered)) = (oneshot::channel(), oneshot::channel());
+        tokio::spawn(hold_up(listener, server.to_owned(), Arc::clone(&keeps_answers), gone, answers));
+        (Self { keeps_answers, go: Some(go), answered: Some(answered) }, url)
     }
 
     pub(crate) fn marker(&self) -> String {
         MARKER.to_owned()
     }
 
-    /// Requests arrive at once; it is their answers that nobody gets.
-    pub(crate) fn answers_are_lost(&mut self) {
-        self.loses_answers.store(true, Ordering::Release);
-    }
-
     /// Lets the request arrive, and waits until the store has answered it.
     pub(crate) async fn let_go(&mut self) {
         self.go.take().expect("held").send(()).expect("somebody holds it");
-        self.arrived.take().expect("held").await.expect("an answer of the store");
+        self.has_answered().await;
+    }
+
+    /// The request arrives at once; it is its answer that nobody gets. The client waits until this one
+    /// [hangs up](Self::hang_up).
+    pub(crate) fn keep_answers(&mut self) {
+        self.keeps_answers.store(true, Ordering::Release);
+    }
+
+    /// Waits until the store has answered the request.
+    pub(crate) async fn has_answered(&mut self) {
+        self.answered.take().expect("held").await.expect("an answer of the store");
+    }
+
+    /// Breaks the client's connection.
+    pub(crate) fn hang_up(&mut self) {
+        self.go.take().expect("held").send(()).expect("somebody keeps the answer");
     }
 }
 
 async fn hold_up(
     listener: tokio::net::TcpListener,
     server: String,
-    loses_answers: Arc<AtomicBool>,
+    keeps_answers: Arc<AtomicBool>,
     gone: oneshot::Receiver<()>,
-    arrives: oneshot::Sender<()>,
+    answers: oneshot::Sender<()>,
 ) {
     let (mut client, _) = listener.accept().await.expect("a client");
     // No other connection: the client has to turn away.
@@ -133,25 +170,36 @@ async fn hold_up(
         }
     };
     let mut server = there.expect("connected");
-    if loses_answers.load(Ordering::Acquire) {
-        server.write_all(&stuck).await.expect("the store reads");
-        let read = server.read(&mut answered).await.expect("the store answers");
-        assert!(read > 0, "the store hung up");
+    if keeps_answers.load(Ordering::Acquire) {
+        arrive(&mut server, &stuck).await;
+        tell(answers);
+        if gone.await.is_err() {
+            eprintln!("nobody told when to hang up");
+        }
         return;
     }
     drop(client);
     if gone.await.is_err() {
         return;
     }
-    server.write_all(&stuck).await.expect("the store reads");
+    arrive(&mut server, &stuck).await;
+    tell(answers);
+}
+
+/// Sends what was stuck, and waits for the end of the answer.
+async fn arrive(server: &mut tokio::net::TcpStream, stuck: &[u8]) {
+    server.write_all(stuck).await.expect("the store reads");
     // Frames come until the answer's trailers: END_STREAM on a HEADERS frame (RFC 9113, section 6.2).
-    let mut frames = Vec::new();
+    let (mut frames, mut answered) = (Vec::new(), vec![0; 64 * 1024]);
     while !ends_a_stream(&frames) {
         let read = server.read(&mut answered).await.expect("the store answers");
         assert!(read > 0, "the store hung up");
         frames.extend_from_slice(&answered[..read]);
     }
-    if arrives.send(()).is_err() {
+}
+
+fn tell(answers: oneshot::Sender<()>) {
+    if answers.send(()).is_err() {
         eprintln!("nobody waits for the held request");
     }
 }

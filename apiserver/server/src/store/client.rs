@@ -4,11 +4,12 @@ use super::StoreError;
 use super::epoch::Epoch;
 use bytes::Bytes;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 use xebec_proto::etcdserverpb::kv_client::KvClient;
 use xebec_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use xebec_proto::etcdserverpb::{CompactionRequest, RangeRequest, RangeResponse, StatusRequest};
@@ -73,6 +74,7 @@ pub struct Store {
     preferred: AtomicUsize,
     exact_progress: OnceCell<bool>,
     pub(super) epoch: Epoch,
+    seen: AtomicI64,
 }
 
 impl Store {
@@ -107,7 +109,13 @@ impl Store {
             return Err(StoreError::Refused("no endpoint is given".into()));
         }
         let epoch = Epoch::new(&config.identity);
-        Ok(Self { endpoints, preferred: AtomicUsize::new(0), exact_progress: OnceCell::new(), epoch })
+        Ok(Self {
+            endpoints,
+            preferred: AtomicUsize::new(0),
+            exact_progress: OnceCell::new(),
+            epoch,
+            seen: AtomicI64::new(0),
+        })
     }
 
     /// The endpoint that answered last, and its number.
@@ -195,26 +203,58 @@ impl Store {
     }
 
     async fn range(&self, request: RangeRequest) -> Result<Page, StoreError> {
-        let started = tokio::time::Instant::now();
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let answer =
+            self.ask(&request, deadline, |mut client, request| async move { client.range(request).await }).await?;
+        let page = page(answer);
+        self.saw(page.revision);
+        Ok(page)
+    }
+
+    /// Asks one endpoint after the other until one answers; for requests that change nothing.
+    pub(super) async fn ask<Message: Clone, Answer, Call>(
+        &self,
+        message: &Message,
+        deadline: Instant,
+        call: impl Fn(KvClient<Channel>, Request<Message>) -> Call,
+    ) -> Result<Answer, StoreError>
+    where
+        Call: Future<Output = Result<Response<Answer>, Status>>,
+    {
         let mut attempts = 0usize;
         loop {
             let (index, channel) = self.channel();
             attempts += 1;
-            let status = match attempt(channel, &request).await {
-                Ok(response) => return Ok(page(response)),
-                Err(status) => status,
+            let client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut request = Request::new(message.clone());
+            request.set_timeout(ATTEMPT_TIMEOUT);
+            let status = match tokio::time::timeout(ATTEMPT_TIMEOUT, call(client, request)).await {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded("no answer in time"),
             };
             if let Some(error) = refusal(&status) {
                 return Err(error);
             }
             self.turn_from(index);
-            if started.elapsed() >= REQUEST_TIMEOUT {
+            if Instant::now() >= deadline {
                 return Err(StoreError::Unavailable(status.message().to_owned()));
             }
             if attempts.is_multiple_of(self.endpoints.len()) {
                 tokio::time::sleep(ROUND_PAUSE).await;
             }
         }
+    }
+
+    /// A revision that the store had reached when it last answered; what is asked for from now on is done at later ones.
+    pub(super) fn seen(&self) -> i64 {
+        self.seen.load(Ordering::Acquire)
+    }
+
+    /// Takes over the revision of an answer. The last one counts, not the highest: they all serve, and after the store
+    /// was restored from a snapshot, the highest would be one of a lost history.
+    pub(super) fn saw(&self, revision: i64) {
+        self.seen.store(revision, Ordering::Release);
     }
 }
 
@@ -225,16 +265,6 @@ fn exact_progress_since(version: &str) -> bool {
         (3, 4, patch) => patch >= 25,
         (3, 5, patch) => patch >= 8,
         other => other >= (3, 6, 0),
-    }
-}
-
-async fn attempt(channel: Channel, request: &RangeRequest) -> Result<RangeResponse, Status> {
-    let mut client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let mut request = Request::new(request.clone());
-    request.set_timeout(ATTEMPT_TIMEOUT);
-    match tokio::time::timeout(ATTEMPT_TIMEOUT, client.range(request)).await {
-        Ok(response) => Ok(response?.into_inner()),
-        Err(_) => Err(Status::deadline_exceeded("no answer in time")),
     }
 }
 

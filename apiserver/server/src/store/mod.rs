@@ -1,7 +1,9 @@
 //! The client of the store: etcd v3 gRPC with fail-over among endpoints, compare-and-set transactions, watches, leases.
 
 mod client;
+mod commit;
 mod epoch;
+mod fate;
 mod lease;
 mod txn;
 mod watch;

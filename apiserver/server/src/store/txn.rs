@@ -1,13 +1,9 @@
-//! Transactions: every write of the API server is one, guarded by compares.
+//! Transactions: every write of the API server is one, guarded by compares. How they can be made again, and their wire form.
 
 use super::StoreError;
-use super::client::{ATTEMPT_TIMEOUT, Kv, MESSAGE_BYTES_MAX, REQUEST_TIMEOUT, ROUND_PAUSE, Store, refusal};
+use super::client::Kv;
 use bytes::Bytes;
-use tokio::time::Instant;
-use tonic::transport::Channel;
-use tonic::{Request, Status};
 use xebec_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use xebec_proto::etcdserverpb::kv_client::KvClient;
 use xebec_proto::etcdserverpb::request_op::Request as Op;
 use xebec_proto::etcdserverpb::response_op::Response as Answer;
 use xebec_proto::etcdserverpb::{
@@ -72,143 +68,84 @@ pub enum Outcome {
     Failed(Vec<Option<Kv>>),
 }
 
+/// How a transaction may be made again when nobody knows what became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repetition<'a> {
+    /// Not at all: nothing would tell whether the attempt had been applied.
+    Never,
+    /// At once: whichever attempt is applied first refuses all others for ever.
+    Guarded,
+    /// Under a later [epoch](super::epoch), if the [history](super::fate) of a key says that the attempt was not applied.
+    UnderEpoch(Witness<'a>),
+}
+
+/// A key and what a transaction puts there: whether that was ever there tells whether the transaction was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Witness<'a> {
+    pub(super) key: &'a str,
+    pub(super) value: &'a Bytes,
+}
+
+impl Check {
+    /// Whether it fails for ever once it has failed: no key ever has the same revision twice. "It does not exist" is none
+    /// of those: a deletion makes it true again.
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::Unchanged { mod_revision, .. } => *mod_revision > 0,
+            Self::Standing { .. } => true,
+        }
+    }
+}
+
 impl Txn {
-    /// Whether a check fails for ever once this has been committed: a key that it writes had a revision before, and no
-    /// key ever has the same revision twice. "It does not exist" is none of those: a deletion makes it true again.
-    fn guards_itself(&self) -> bool {
-        let writes = |key: &str| self.puts.iter().any(|(put, _)| put == key) || self.deletes.iter().any(|it| it == key);
-        self.checks.iter().any(|check| match check {
-            Check::Unchanged { key, mod_revision } => *mod_revision > 0 && writes(key),
-            Check::Standing { .. } => false,
-        })
-    }
-}
-
-/// What one attempt came to.
-enum Attempt {
-    /// Answered.
-    Answered(TxnResponse),
-    /// Not answered, but surely not applied.
-    Untouched(Status),
-    /// Nobody knows, or the next endpoint may do better.
-    Lost(Status),
-}
-
-impl Store {
-    /// Commits `txn`. An attempt whose fate is unknown is repeated where that is safe: because a check fails for ever once
-    /// the first attempt has been committed, or under a later [epoch](super::epoch) of this server, which cuts the first
-    /// attempt off. A transaction without checks is not repeated.
-    ///
-    /// # Errors
-    /// [`StoreError::Ambiguous`] if it may have been committed.
-    pub async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
-        let under_epoch = !txn.checks.is_empty() && !txn.guards_itself();
-        let (mut attempts, mut repeats) = (0usize, false);
-        loop {
-            let epoch = if under_epoch { Some(self.epoch.current(self).await?) } else { None };
-            let request = encode(txn, epoch.map(|epoch| self.epoch_check(epoch)).as_ref());
-            let (index, channel) = self.channel();
-            attempts += 1;
-            let status = match attempt(channel, request).await {
-                Attempt::Answered(response) => match self.decode(txn, response, epoch, repeats)? {
-                    Some(outcome) => return Ok(outcome),
-                    // Only the epoch was another one: nothing was written.
-                    None if Instant::now() < deadline => continue,
-                    None => return Err(StoreError::Unavailable("this server's epoch changes all the time".into())),
-                },
-                Attempt::Untouched(status) => status,
-                Attempt::Lost(status) => {
-                    if let Some(error) = refusal(&status) {
-                        return Err(if repeats { unsettled(&error) } else { error });
-                    }
-                    repeats = true;
-                    status
-                }
-            };
-            self.turn_from(index);
-            if repeats && txn.checks.is_empty() {
-                return Err(StoreError::Ambiguous(status.message().to_owned()));
-            }
-            if Instant::now() >= deadline {
-                return Err(given_up(repeats, &status));
-            }
-            if let Some(epoch) = epoch.filter(|_| repeats) {
-                self.epoch.move_on(self, epoch, deadline).await.map_err(|error| unsettled(&error))?;
-            }
-            if attempts.is_multiple_of(self.endpoints.len()) {
-                tokio::time::sleep(ROUND_PAUSE).await;
-            }
+    pub(super) fn repetition(&self) -> Repetition<'_> {
+        let guards = self.checks.iter().any(|check| self.is_guard(check) && check.is_lasting());
+        if guards && self.checks.iter().all(Check::is_lasting) {
+            return Repetition::Guarded;
+        }
+        // The object itself is put first, and its uid is in its value. A put that is not checked against what was there
+        // tells nothing (others may put the same), and neither does a deletion.
+        let checked = |key: &str| self.checks.iter().any(|check| check.key() == key && self.is_guard(check));
+        match self.puts.iter().find(|(key, _)| checked(key)) {
+            Some((key, value)) => Repetition::UnderEpoch(Witness { key, value }),
+            None => Repetition::Never,
         }
     }
 
-    fn epoch_check(&self, epoch: i64) -> Check {
-        Check::Unchanged { key: self.epoch.key().to_owned(), mod_revision: epoch }
+    /// Whether a check is about the revision of a key that is written.
+    fn is_guard(&self, check: &Check) -> bool {
+        let Check::Unchanged { key, .. } = check else { return false };
+        self.value_of(key).is_some() || self.deletes.contains(key)
     }
 
-    /// The outcome for the caller; `None`: refused only because the epoch has moved on.
-    fn decode(
-        &self,
-        txn: &Txn,
-        response: TxnResponse,
-        epoch: Option<i64>,
-        repeats: bool,
-    ) -> Result<Option<Outcome>, StoreError> {
-        let revision = response.header.as_ref().map_or(0, |header| header.revision);
-        if response.succeeded {
-            return Ok(Some(Outcome::Committed(revision)));
+    fn value_of(&self, key: &str) -> Option<&Bytes> {
+        self.puts.iter().find(|(put, _)| put == key).map(|(_, value)| value)
+    }
+
+    /// What became of the attempts before one that was refused, if the transaction is [guarded](Repetition::Guarded): what
+    /// refuses it does so for ever, so each of them was applied before that, or never will be.
+    pub(super) fn settle(&self, current: Vec<Option<Kv>>, revision: i64) -> Result<Outcome, StoreError> {
+        let guards = || self.checks.iter().zip(&current).filter(|(check, _)| self.is_guard(check));
+        if guards().any(|(check, kv)| check.holds(kv.as_ref())) {
+            // It would not if one of them had been committed.
+            return Ok(Outcome::Failed(current));
         }
-        let mut current = found(response)?;
-        if let Some(epoch) = epoch {
-            let now = current.pop().flatten().map_or(0, |kv| kv.mod_revision);
-            self.epoch.saw(now);
-            let holds = |(check, kv): (&Check, &Option<Kv>)| check.holds(kv.as_ref());
-            if now != epoch && txn.checks.iter().zip(&current).all(holds) {
-                return Ok(None);
-            }
+        let is_ours = |(check, kv): (&Check, &Option<Kv>)| match (self.value_of(check.key()), kv) {
+            (Some(put), Some(kv)) => kv.value == *put,
+            (None, None) => true,
+            _ => false,
+        };
+        if guards().all(is_ours) {
+            let committed_at = guards().find_map(|(_, kv)| kv.as_ref()).map_or(revision, |kv| kv.mod_revision);
+            return Ok(Outcome::Committed(committed_at));
         }
-        if repeats { settle(txn, current, revision).map(Some) } else { Ok(Some(Outcome::Failed(current))) }
+        // Somebody changed it: perhaps we, and then somebody else. Only the client can find out.
+        Err(StoreError::Ambiguous("the object changed while an attempt was not acknowledged".into()))
     }
-}
-
-async fn attempt(channel: Channel, request: TxnRequest) -> Attempt {
-    let mut client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let mut request = Request::new(request);
-    request.set_timeout(ATTEMPT_TIMEOUT);
-    match tokio::time::timeout(ATTEMPT_TIMEOUT, client.txn(request)).await {
-        Ok(Ok(response)) => Attempt::Answered(response.into_inner()),
-        Ok(Err(status)) if was_not_sent(&status) => Attempt::Untouched(status),
-        Ok(Err(status)) => Attempt::Lost(status),
-        Err(_) => Attempt::Lost(Status::deadline_exceeded("no answer in time")),
-    }
-}
-
-/// Whether there was not even a connection.
-fn was_not_sent(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
-}
-
-fn given_up(repeats: bool, status: &Status) -> StoreError {
-    let message = status.message().to_owned();
-    if repeats { StoreError::Ambiguous(message) } else { StoreError::Unavailable(message) }
-}
-
-/// The lost attempt could not be cut off, for whatever reason.
-fn unsettled(error: &StoreError) -> StoreError {
-    StoreError::Ambiguous(error.to_string())
 }
 
 /// The request, with one more check behind the transaction's own.
-fn encode(txn: &Txn, more: Option<&Check>) -> TxnRequest {
-    let op = |request| RequestOp { request: Some(request) };
-    let read = |key: &str| Op::RequestRange(RangeRequest { key: bytes_of(key), ..Default::default() });
+pub(super) fn encode(txn: &Txn, more: Option<&Check>) -> TxnRequest {
     let puts = txn.puts.iter().map(|(key, value)| {
         op(Op::RequestPut(PutRequest {
             key: bytes_of(key),
@@ -224,8 +161,22 @@ fn encode(txn: &Txn, more: Option<&Check>) -> TxnRequest {
     TxnRequest {
         compare: txn.checks.iter().chain(more).map(compare).collect(),
         success: puts.chain(deletes).collect(),
-        failure: txn.checks.iter().chain(more).map(|check| op(read(check.key()))).collect(),
+        failure: txn.checks.iter().chain(more).map(|check| op(Op::RequestRange(reading(check.key())))).collect(),
     }
+}
+
+/// A transaction that only reads.
+pub(super) fn reads(ranges: impl Iterator<Item = RangeRequest>) -> TxnRequest {
+    TxnRequest { success: ranges.map(|range| op(Op::RequestRange(range))).collect(), ..Default::default() }
+}
+
+/// A read of one key.
+pub(super) fn reading(key: &str) -> RangeRequest {
+    RangeRequest { key: bytes_of(key), ..Default::default() }
+}
+
+fn op(request: Op) -> RequestOp {
+    RequestOp { request: Some(request) }
 }
 
 fn compare(check: &Check) -> Compare {
@@ -244,8 +195,8 @@ fn compare(check: &Check) -> Compare {
     }
 }
 
-/// The current value of each check's key, in order.
-fn found(response: TxnResponse) -> Result<Vec<Option<Kv>>, StoreError> {
+/// What each read of a transaction found, in order.
+pub(super) fn found(response: TxnResponse) -> Result<Vec<Option<Kv>>, StoreError> {
     let value = |answer: ResponseOp| match answer.response {
         Some(Answer::ResponseRange(range)) => Ok(range.kvs.into_iter().next().map(Kv::from)),
         _ => Err(StoreError::Refused("the store answered a read with something else".into())),
@@ -253,34 +204,85 @@ fn found(response: TxnResponse) -> Result<Vec<Option<Kv>>, StoreError> {
     response.responses.into_iter().map(value).collect()
 }
 
-/// A check failed on a repeated attempt: perhaps because an earlier attempt had been committed.
-fn settle(txn: &Txn, current: Vec<Option<Kv>>, revision: i64) -> Result<Outcome, StoreError> {
-    let now =
-        |key: &str| txn.checks.iter().zip(&current).find(|(check, _)| check.key() == key).map(|(_, kv)| kv.as_ref());
-    let mut committed_at = revision;
-    let mut changed = false;
-    let ours = txn.puts.iter().all(|(key, value)| match now(key) {
-        Some(Some(kv)) if kv.value == *value => {
-            committed_at = kv.mod_revision;
-            true
-        }
-        _ => false,
-    }) && txn.deletes.iter().all(|key| matches!(now(key), Some(None) | None));
-    for (check, kv) in txn.checks.iter().zip(&current) {
-        let written =
-            txn.puts.iter().any(|(key, _)| key == check.key()) || txn.deletes.iter().any(|key| key == check.key());
-        changed |= written && !check.holds(kv.as_ref());
-    }
-    if ours {
-        return Ok(Outcome::Committed(committed_at));
-    }
-    if changed {
-        // Somebody changed it: perhaps we, and then somebody else. Only the client can find out.
-        return Err(StoreError::Ambiguous("the object changed while an attempt was not acknowledged".into()));
-    }
-    Ok(Outcome::Failed(current))
-}
-
 fn bytes_of(key: &str) -> Bytes {
     Bytes::copy_from_slice(key.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unchanged(key: &str, mod_revision: i64) -> Check {
+        Check::Unchanged { key: key.into(), mod_revision }
+    }
+
+    fn fence() -> Check {
+        Check::Standing { key: "/leader".into(), create_revision: 3 }
+    }
+
+    fn txn(checks: Vec<Check>, puts: &[&str], deletes: &[&str]) -> Txn {
+        let puts = puts.iter().map(|key| ((*key).to_owned(), Bytes::from(format!("ours {key}")))).collect();
+        Txn { checks, puts, deletes: deletes.iter().map(|key| (*key).to_owned()).collect(), lease: 0 }
+    }
+
+    fn kv(key: &str, value: &str, mod_revision: i64) -> Option<Kv> {
+        let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
+        Some(Kv { key, value, mod_revision, create_revision: 1 })
+    }
+
+    /// The key of the witness, if the transaction is to be repeated under a later epoch.
+    fn witness(txn: &Txn) -> Option<&str> {
+        match txn.repetition() {
+            Repetition::UnderEpoch(witness) => Some(witness.key),
+            Repetition::Guarded | Repetition::Never => None,
+        }
+    }
+
+    #[test]
+    fn a_change_of_a_known_version_guards_itself() {
+        for txn in [
+            txn(vec![unchanged("/a", 5)], &["/a"], &[]),
+            txn(vec![unchanged("/a", 5), fence()], &[], &["/a"]),
+            txn(vec![unchanged("/a", 5), unchanged("/b", 7)], &["/a"], &["/b"]),
+        ] {
+            assert_eq!(txn.repetition(), Repetition::Guarded, "{txn:?}");
+        }
+    }
+
+    #[test]
+    fn what_creates_anything_is_repeated_under_a_later_epoch_only() {
+        assert_eq!(witness(&txn(vec![unchanged("/a", 0)], &["/a"], &[])), Some("/a"));
+        // A Service with an address and a node port: the object itself tells its fate.
+        let service = txn(vec![unchanged("/a", 0), unchanged("/b", 0), unchanged("/c", 7)], &["/a", "/b", "/c"], &[]);
+        assert_eq!(witness(&service), Some("/a"));
+        // It is guarded, but what refuses it may be gone later, and let a late attempt in.
+        assert_eq!(witness(&txn(vec![unchanged("/a", 5), unchanged("/b", 0)], &["/a", "/b"], &[])), Some("/a"));
+    }
+
+    #[test]
+    fn what_leaves_no_trace_of_its_own_is_not_repeated() {
+        for txn in [
+            txn(Vec::new(), &["/a"], &[]),
+            txn(vec![fence()], &[], &["/a", "/b"]),
+            txn(vec![fence()], &["/a"], &[]),
+            txn(vec![unchanged("/b", 5)], &[], &["/a"]),
+            txn(vec![unchanged("/a", 0)], &[], &["/a"]),
+        ] {
+            assert_eq!(txn.repetition(), Repetition::Never, "{txn:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_repetition_of_a_guarded_change_tells_what_became_of_the_attempts_before() {
+        let update = txn(vec![unchanged("/a", 5), fence()], &["/a"], &[]);
+        let settled = |current| update.settle(vec![current, None], 9);
+        assert!(matches!(settled(kv("/a", "ours /a", 8)), Ok(Outcome::Committed(8))));
+        assert!(matches!(settled(kv("/a", "before", 5)), Ok(Outcome::Failed(_))), "the leadership was lost");
+        assert!(matches!(settled(kv("/a", "theirs", 8)), Err(StoreError::Ambiguous(_))));
+        assert!(matches!(settled(None), Err(StoreError::Ambiguous(_))));
+        let deletion = txn(vec![unchanged("/a", 5), fence()], &[], &["/a", "/b"]);
+        assert!(matches!(deletion.settle(vec![None, None], 9), Ok(Outcome::Committed(9))));
+        assert!(matches!(deletion.settle(vec![kv("/a", "before", 5), None], 9), Ok(Outcome::Failed(_))));
+        assert!(matches!(deletion.settle(vec![kv("/a", "theirs", 8), None], 9), Err(StoreError::Ambiguous(_))));
+    }
 }
