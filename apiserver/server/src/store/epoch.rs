@@ -4,8 +4,9 @@
 //! was created. An attempt that hangs in a stopped member or a cut connection could so be applied after its repetition
 //! was acknowledged and the object deleted, and bring it back. Such transactions therefore also compare the revision of a
 //! key that belongs to this API server. Before one is repeated, that key is written: the lost attempt was applied before
-//! that, or never will be; which of the two, the key's [history](super::fate) tells. Stock API servers do not repeat at all (etcd's client, `client/v3/retry_interceptor.go`,
-//! repeats only what surely was not sent) and answer with an error instead.
+//! that, or never will be; which of the two, the history of what it creates [tells](super::fate). Stock API servers do
+//! not repeat at all (etcd's client, `client/v3/retry_interceptor.go`, repeats only what surely was not sent) and answer
+//! with an error instead.
 
 use super::StoreError;
 use super::client::{ATTEMPT_TIMEOUT, MESSAGE_BYTES_MAX, ROUND_PAUSE, Store, refusal};
