@@ -38,6 +38,7 @@ fn flags(out: &Path, faults: &[&str]) -> Result<Flags> {
         judge: None,
         binary: Some(PathBuf::from(binary)),
         disk: DiskNames::Strict,
+        until_violated: false,
         upgrade_to: None,
         out: out.to_owned(),
     })

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use xebec_chaos::run::{Flags, run_until_signalled};
+use xebec_planted::VARIABLE;
 
 use crate::{
     build::{self, Profile},
@@ -23,13 +24,14 @@ pub fn run(mut flags: Flags) -> Result<()> {
     run_until_signalled(flags)
 }
 
-/// The same run of a store with a bug planted in it. The bug is told to the members by their environment, which they have
+/// The same run with a bug planted in it. The bug is told to members and masters by their environment, which they have
 /// from a process of its own.
 pub fn run_mutated(bug: &str, flags: &Flags) -> Result<()> {
-    if !flags.endpoints.is_empty() || flags.etcd.is_some() || flags.binary.is_some() {
-        bail!("--mutation runs a store of its own");
+    let elsewhere = !flags.endpoints.is_empty() || flags.kubeconfig.is_some();
+    if elsewhere || flags.etcd.is_some() || flags.binary.is_some() {
+        bail!("--mutation runs a program of its own");
     }
-    let store = mutations::mutable_store()?;
+    let binary = mutations::mutable()?;
     let mut command = Command::new(std::env::current_exe()?);
     let given = std::env::args_os().skip(1);
     let mut skips_next = false;
@@ -38,6 +40,6 @@ pub fn run_mutated(bug: &str, flags: &Flags) -> Result<()> {
         let skip = std::mem::replace(&mut skips_next, text == "--mutation") || text.starts_with("--mutation");
         !skip
     });
-    command.args(kept).arg("--etcd").arg(store).env(mutations::PLANTED, bug);
+    command.args(kept).arg("--binary").arg(binary).env(VARIABLE, bug);
     build::run_visibly(&mut command)
 }

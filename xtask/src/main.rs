@@ -64,15 +64,15 @@ enum Command {
     Tidy,
     /// Break a store while clients use it, and check that nothing was lost
     Chaos {
-        /// Plant this bug in the store that is run (`cargo xtask mutations` knows them): the run should fail
+        /// Plant this bug in what is run (`cargo xtask mutations` knows them): the run should fail
         #[arg(long, value_name = "BUG")]
         mutation: Option<String>,
         #[command(flatten)]
         flags: Box<xebec_chaos::run::Flags>,
     },
-    /// Plant bugs in the store, and see that simulations and chaos runs find each
+    /// Plant bugs in the store and the API server, and see that simulations and chaos runs find each
     Mutations {
-        /// Only what takes seconds
+        /// Only chaos runs, and of them what takes seconds: as in the tests
         #[arg(long)]
         quick: bool,
         /// Only this bug
@@ -147,7 +147,10 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Tidy => tidy::run(),
         Command::Chaos { mutation: Some(bug), flags } => chaos::run_mutated(&bug, &flags),
         Command::Chaos { mutation: None, flags } => chaos::run(*flags),
-        Command::Mutations { quick, only } => mutations::run(quick, only.as_deref()),
+        Command::Mutations { quick, only } => {
+            let extent = if quick { mutations::Extent::Quick } else { mutations::Extent::All };
+            mutations::run(extent, only.as_deref())
+        }
         Command::Bench { what: Bench::Cluster } => bench::cluster(),
         Command::Bench { what: Bench::Store { against, options } } => bench::store::run(against.as_deref(), &options),
     }

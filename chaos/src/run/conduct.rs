@@ -18,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 use xebec_chaos_core::history::Header;
 use xebec_chaos_disk::Names;
 
-use super::{DiskNames, Flags, Recorder, breaking::break_things, judge::judge, observer::observe, schedule::schedule};
+use super::{
+    DiskNames, Flags, Recorder, breaking::break_things, judge::judge, lookout::Lookout, observer::observe,
+    schedule::schedule,
+};
 use crate::{
     etcd::Etcd,
     faults::{Fault, Needs, Scene, clock, means_here},
@@ -170,13 +173,16 @@ async fn conduct(
     start_clients(&workloads, seed, &recorder, &members, &working, &mut tasks);
     let turns = schedule(faults, flags.time, seed);
     let scene = || Scene::of_store(members.len(), leader.index());
-    let result = break_things(flags.time, turns, hosts, scene, &recorder, stop).await;
+    let lookout = Lookout::begin(flags.until_violated, &recorder, stop);
+    let result = break_things(flags.time, turns, hosts, scene, &recorder, &lookout.over).await;
     // Whatever went wrong, what was seen until then is judged.
     working.cancel();
     observing.cancel();
     let ended = tokio::time::timeout(CLIENTS_END_MAX, async { while tasks.join_next().await.is_some() {} }).await;
+    let looked = lookout.end().await;
     recorder.finish().context("cannot write the history")?;
     result?;
+    looked?;
     ended.map_err(|_| anyhow::anyhow!("the clients do not end"))
 }
 

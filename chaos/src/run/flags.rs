@@ -60,6 +60,9 @@ pub struct Flags {
     /// When members' disks save a name: when its directory is synced, or with anything that is synced, as ext4 and XFS do.
     #[arg(long, value_enum, default_value = "strict")]
     pub disk: DiskNames,
+    /// End as soon as what was seen violates something: for runs that should fail.
+    #[arg(long)]
+    pub until_violated: bool,
     /// Judge the history in a run's folder again, and run nothing.
     #[arg(long, value_name = "FOLDER")]
     pub judge: Option<PathBuf>,

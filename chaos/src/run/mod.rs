@@ -4,6 +4,7 @@ mod breaking;
 mod conduct;
 mod flags;
 mod judge;
+mod lookout;
 mod observer;
 mod plane;
 mod progress;

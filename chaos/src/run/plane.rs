@@ -11,6 +11,7 @@ use super::{
     Flags, Recorder,
     breaking::break_things,
     conduct::header,
+    lookout::Lookout,
     observer::{Leader, observe},
     schedule::schedule,
 };
@@ -98,13 +99,19 @@ async fn work(
         workers: target.hosts().map_or(0, |hosts| hosts.spec.workers),
     };
     let turns = schedule(&faults, flags.time, seed);
-    let broken = break_things(flags.time, turns, target.hosts(), scene, &recorder, stop).await;
+    let lookout = Lookout::begin(flags.until_violated, &recorder, stop);
+    let broken = break_things(flags.time, turns, target.hosts(), scene, &recorder, &lookout.over).await;
     // Whatever went wrong, what was seen until then is judged.
     working.cancel();
     let mut ended = all_end(&mut clients, SETTLE_MAX).await;
     deadline.cancel();
     ended = ended || all_end(&mut clients, CLIENTS_END_MAX).await;
-    let rested = plane::end(target, &world, namespace, &recorder).await;
+    // What is violated already need not come to rest.
+    let rested = match lookout.end().await {
+        Ok(true) => Ok(()),
+        Ok(false) => plane::end(target, &world, namespace, &recorder).await,
+        Err(error) => Err(error),
+    };
     observing.cancel();
     let silent = all_end(&mut observers, CLIENTS_END_MAX).await;
     recorder.finish().context("cannot write the history")?;

@@ -2,8 +2,8 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter},
-    path::Path,
+    io::{self, BufWriter, Read as _, Take},
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -20,6 +20,7 @@ use xebec_chaos_core::{
 #[derive(Debug)]
 pub struct Recorder {
     start: Instant,
+    path: PathBuf,
     sink: Mutex<Sink>,
     processes: AtomicU32,
     /// Counters for the progress line.
@@ -61,7 +62,8 @@ impl Recorder {
     pub fn create(path: &Path, header: &Header) -> io::Result<Self> {
         let writer = Writer::new(BufWriter::new(File::create(path)?), header)?;
         let sink = Mutex::new(Sink { writer, error: None, live: Live::default(), begun: None, healed: None });
-        Ok(Self { start: Instant::now(), sink, processes: AtomicU32::new(0), counts: Counts::default() })
+        let path = path.to_owned();
+        Ok(Self { start: Instant::now(), path, sink, processes: AtomicU32::new(0), counts: Counts::default() })
     }
 
     /// Nanoseconds since the start.
@@ -122,6 +124,19 @@ impl Recorder {
     /// Whether something is broken just now.
     pub(crate) fn is_broken(&self) -> bool {
         self.current_fault().is_some()
+    }
+
+    /// The history up to now, in whole lines.
+    ///
+    /// # Errors
+    /// The file cannot be written or read.
+    pub(super) fn so_far(&self) -> io::Result<Take<File>> {
+        let file = File::open(&self.path)?;
+        let mut sink = self.sink.lock().expect("no recorder panics while it writes");
+        sink.writer.flush()?;
+        // Nobody writes meanwhile; what comes later may end in the middle of a line.
+        let length = file.metadata()?.len();
+        Ok(file.take(length))
     }
 
     /// Everything is in the file.

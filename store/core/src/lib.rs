@@ -24,7 +24,6 @@ mod lease_table;
 mod memory;
 mod nesting;
 mod overlay;
-mod planted;
 mod position;
 mod range;
 mod response;
@@ -50,9 +49,6 @@ pub use lease_table::{
 };
 pub use memory::MemoryStore;
 pub use overlay::Overlay;
-#[cfg(feature = "planted-bugs")]
-pub use planted::plant;
-pub use planted::{BUGS_CAN_BE_PLANTED, PlantedBug, is_planted};
 pub use position::{ClusterTime, LeaseId, LogPosition, Revision};
 pub use range::{evaluate_range, evaluate_range_within};
 pub use response::{

@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::ReadTier;
-use xebec_store_core::{Applied, LogPosition, PlantedBug, Revision, is_planted};
+use xebec_planted::{PlantedBug, is_planted};
+use xebec_store_core::{Applied, LogPosition, Revision};
 
 use crate::auth;
 use crate::batch::Batch;

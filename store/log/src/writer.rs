@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use xebec_store_core::{PlantedBug, is_planted};
+use xebec_planted::{PlantedBug, is_planted};
 
 use crate::{
     entry::LogEntry,

@@ -8,9 +8,10 @@ use tokio::{
     sync::Notify,
     time::{self, Instant},
 };
+use xebec_planted::{PlantedBug, is_planted};
 use xebec_store_core::{
     Applied, ClusterClock, ClusterTime, Command, LeaseCheckpoint, LeaseDeadline, LeaseId, LeaseRevoke, LeaseTable,
-    PlantedBug, ReadView, is_planted,
+    ReadView,
 };
 
 use crate::{

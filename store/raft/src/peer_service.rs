@@ -9,6 +9,7 @@ use openraft::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, service::interceptor::InterceptedService};
+use xebec_planted::{PlantedBug, is_planted};
 use xebec_proto::xebec::peer::v1::{
     Frame, LeaseRemainingRequest, LeaseRemainingResponse, LeaseRenewRequest, LeaseRenewResponse, MoveLeaderRequest,
     MoveLeaderResponse, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse, SnapshotPart,
@@ -16,7 +17,7 @@ use xebec_proto::xebec::peer::v1::{
     raft_server::{Raft, RaftServer},
     roster_server::RosterServer,
 };
-use xebec_store_core::{Command, LeaseId, LogPosition, PlantedBug, is_planted};
+use xebec_store_core::{Command, LeaseId, LogPosition};
 
 use crate::{
     admission::RosterService,

@@ -8,8 +8,9 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tonic::{Code, Status};
+use xebec_planted::{PlantedBug, is_planted};
 use xebec_proto::{was_not_sent, xebec::peer::v1::ProposeRequest};
-use xebec_store_core::{Command, PlantedBug, apply_all, is_planted};
+use xebec_store_core::{Command, apply_all};
 
 use crate::{
     error::RequestFailure,

@@ -8,8 +8,8 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
+use xebec_planted::{PlantedBug, is_planted};
 use xebec_proto::xebec::peer::v1::ReadIndexRequest;
-use xebec_store_core::{PlantedBug, is_planted};
 
 use crate::{
     error::RequestFailure,

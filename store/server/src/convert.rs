@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use tonic::Status;
+use xebec_planted::{PlantedBug, is_planted};
 use xebec_proto::{
     etcdserverpb::{
         self as pb, compare::TargetUnion, range_request, request_op::Request as PbRequest,
@@ -11,8 +12,8 @@ use xebec_proto::{
 };
 use xebec_store_core::{
     Compare, CompareOperator, CompareTarget, DeleteRange, DeleteRangeResponse, Event, EventKind, KeyRange, KeyValue,
-    LeaseId, Op, OpResponse, PlantedBug, Put, PutResponse, Range, RangeResponse, RequestError, Revision, SortOrder,
-    SortTarget, Txn, TxnResponse, is_planted,
+    LeaseId, Op, OpResponse, Put, PutResponse, Range, RangeResponse, RequestError, Revision, SortOrder, SortTarget,
+    Txn, TxnResponse,
 };
 
 use crate::status::IntoStatus;

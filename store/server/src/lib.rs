@@ -49,6 +49,3 @@ pub use initial::{DiscoveryFlags, MembershipFlags};
 pub use operate::{OperateError, StoreCommand, command};
 pub use response_budget::RESPONSE_BYTES_IN_FLIGHT_DEFAULT;
 pub use run::{Error, run};
-#[cfg(feature = "planted-bugs")]
-pub use xebec_store_core::plant;
-pub use xebec_store_core::{BUGS_CAN_BE_PLANTED, PlantedBug};

@@ -16,13 +16,12 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use xebec_planted::{PlantedBug, is_planted};
 use xebec_proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse, watch_create_request::FilterType, watch_request::RequestUnion,
     watch_server::Watch,
 };
-use xebec_store_core::{
-    Delivery, KeyRange, PlantedBug, ReadView, Revision, WatchCursor, WatchSpec, WatchStep, is_planted,
-};
+use xebec_store_core::{Delivery, KeyRange, ReadView, Revision, WatchCursor, WatchSpec, WatchStep};
 use xebec_store_disk::CatchUp;
 
 use crate::{

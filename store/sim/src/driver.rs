@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 #[cfg(feature = "planted-bugs")]
-use xebec_store_core::PlantedBug;
+use xebec_planted::PlantedBug;
 use xebec_store_sim::simulation::{self, Outcome, Plan};
 
 /// Between two looks at the running processes.
@@ -169,7 +169,7 @@ fn one(arguments: &Arguments) -> Result<()> {
 
 #[cfg(feature = "planted-bugs")]
 fn plant(name: &str) -> Result<()> {
-    xebec_store_core::plant(PlantedBug::named(name).with_context(|| format!("no such bug: {name}"))?);
+    xebec_planted::plant(PlantedBug::named(name).with_context(|| format!("no such bug: {name}"))?);
     Ok(())
 }
 

@@ -52,7 +52,7 @@ fn judge(package: &str, dependency: &str) -> Option<String> {
     if pure && ours && !(dependency.ends_with("-core") || dependency == "xebec-api") {
         return Some(format!("{package} is pure and must not depend on the shell crate {dependency}"));
     }
-    if ["xebec-api", "xebec-proto", "xebec-pki"].contains(&package) && ours {
+    if ["xebec-api", "xebec-proto", "xebec-pki", "xebec-planted"].contains(&package) && ours {
         return Some(format!("{package} knows nobody, but depends on {dependency}"));
     }
     let client = ["xebec-client", "xebec-scheduler", "xebec-controllers", "xebec-node"]
@@ -75,6 +75,8 @@ mod tests {
             ("xebec-node-core", "xebec-client"),
             ("xebec-scheduler", "xebec-store"),
             ("xebec-proto", "xebec-api"),
+            ("xebec-planted", "xebec-store-core"),
+            ("xebec-store-core", "xebec-planted"),
         ] {
             assert!(judge(package, dependency).is_some(), "{package} -> {dependency}");
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use xebec_api::Status;
 use xebec_apiserver_core::request::{ListOptions, ResourceVersionMatch};
+use xebec_planted::{PlantedBug, is_planted};
 
 /// Time a consistent read waits for the cache before it goes to the store itself.
 const CACHE_WAIT: Duration = Duration::from_millis(1000);
@@ -33,7 +34,7 @@ pub struct Listed {
 pub async fn get(call: &Call) -> Result<Reply, Status> {
     let (served, name) = (&call.served, call.info.name.as_str());
     let not_found = || Status::not_found(&served.row.resource, name);
-    if call.query.get("resourceVersion") == Some("0") {
+    if call.query.get("resourceVersion") == Some("0") || is_planted(PlantedBug::StaleCacheRead) {
         let cache = call.app.objects.cache(served);
         if cache.wait(1, CACHE_WAIT).await {
             let key = served.local_key(&call.info.namespace, name);
@@ -67,7 +68,7 @@ pub async fn collect(call: &Call, options: &ListOptions) -> Result<Listed, Statu
         let page = Page { filter: &filter, limit, start: token.start(), revision: token.revision().max(0) };
         return from_store(call, page).await;
     }
-    let wanted = revision_of(&options.resource_version)?;
+    let wanted = revision_of(&options.resource_version)?.or(is_planted(PlantedBug::StaleCacheRead).then_some(0));
     let exact = options.resource_version_match == Some(ResourceVersionMatch::Exact)
         || (options.resource_version_match.is_none() && limit > 0 && wanted.is_some_and(|revision| revision > 0));
     if let (true, Some(revision)) = (exact, wanted) {

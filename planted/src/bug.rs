@@ -1,5 +1,4 @@
-//! Known bugs that simulations and chaos runs plant to see that they find them. Without the feature `planted-bugs`, which
-//! nothing that is shipped may enable, all of it comes to nothing.
+//! The bugs.
 
 /// A bug that can be planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,17 +13,25 @@ pub enum PlantedBug {
     DropWatchEvent,
     /// A new leader overlooks a lease.
     ForgetLease,
-    /// Transactions take the condition that a key was created at a revision, which is what a fence is, for true.
+    /// The store's transactions take the condition that a key was created at a revision, which is what a fence is, for true.
     IgnoreFence,
     /// A member that starts again gives its last revision away once more.
     ReuseRevision,
     /// Votes go to whoever asks, however short its log, and whoever leads.
     VoteForStaleLogs,
+    /// The API server binds a pod without the condition that nobody changed it since it was found unbound.
+    ForgetBindingPrecondition,
+    /// The API server leaves the fence of a leader's write out of the store transaction.
+    IgnoreFencingToken,
+    /// The API server's watch cache misses an event now and then.
+    DropCacheEvent,
+    /// The API server answers consistent reads out of its cache without bringing it up to the store first.
+    StaleCacheRead,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::SkipFsync,
         Self::AcknowledgeBeforeQuorum,
         Self::StaleRead,
@@ -33,6 +40,10 @@ impl PlantedBug {
         Self::IgnoreFence,
         Self::ReuseRevision,
         Self::VoteForStaleLogs,
+        Self::ForgetBindingPrecondition,
+        Self::IgnoreFencingToken,
+        Self::DropCacheEvent,
+        Self::StaleCacheRead,
     ];
 
     /// What it is called on command lines.
@@ -47,6 +58,10 @@ impl PlantedBug {
             Self::IgnoreFence => "ignore-fence",
             Self::ReuseRevision => "reuse-revision",
             Self::VoteForStaleLogs => "vote-for-stale-logs",
+            Self::ForgetBindingPrecondition => "forget-binding-precondition",
+            Self::IgnoreFencingToken => "ignore-fencing-token",
+            Self::DropCacheEvent => "drop-cache-event",
+            Self::StaleCacheRead => "stale-cache-read",
         }
     }
 
@@ -57,28 +72,14 @@ impl PlantedBug {
     }
 }
 
-/// Whether this build can plant bugs at all.
-pub const BUGS_CAN_BE_PLANTED: bool = cfg!(feature = "planted-bugs");
+#[cfg(test)]
+mod tests {
+    use super::PlantedBug;
 
-#[cfg(feature = "planted-bugs")]
-static PLANTED: std::sync::OnceLock<PlantedBug> = std::sync::OnceLock::new();
-
-/// Plants a bug in this process, before anything else happens in it; only the first one counts.
-#[cfg(feature = "planted-bugs")]
-pub fn plant(bug: PlantedBug) {
-    PLANTED.get_or_init(|| bug);
-}
-
-/// Whether this bug is planted here.
-#[cfg(feature = "planted-bugs")]
-#[must_use]
-pub fn is_planted(bug: PlantedBug) -> bool {
-    PLANTED.get() == Some(&bug)
-}
-
-/// Never: this build has no bugs to plant.
-#[cfg(not(feature = "planted-bugs"))]
-#[must_use]
-pub const fn is_planted(_bug: PlantedBug) -> bool {
-    false
+    #[test]
+    fn names_are_unique() {
+        for bug in PlantedBug::ALL {
+            assert_eq!(PlantedBug::named(bug.name()), Some(bug));
+        }
+    }
 }
