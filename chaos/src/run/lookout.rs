@@ -68,3 +68,35 @@ fn is_violated(recorder: &Recorder) -> Result<bool> {
     let bad = |verdict: &Verdict| verdict.outcome == Judgement::Violated;
     Ok(check_all(&history).iter().any(bad))
 }
+
+#[cfg(test)]
+mod tests {
+    use xebec_chaos_core::history::{Action, Answer, Event, Header};
+
+    use super::*;
+
+    /// Clients whose pods were bound to these nodes.
+    async fn looked_at(nodes: &[&str]) -> (bool, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Arc::new(Recorder::create(&dir.path().join("history.jsonl"), &Header::default()).unwrap());
+        for node in nodes {
+            let (process, op) =
+                (recorder.new_process(), Action::Bind { pod: "d/p/u".into(), node: (*node).to_owned() });
+            recorder.record(&Event::Invoke { time: recorder.now(), process, op });
+            recorder.record(&Event::Ok { time: recorder.now(), process, result: Answer::default() });
+        }
+        let lookout = Lookout::begin(true, &recorder, &CancellationToken::new());
+        let ended_early = tokio::time::timeout(PAUSE * 2, lookout.over.cancelled()).await.is_ok();
+        (ended_early, lookout.end().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_run_ends_with_what_it_violates() {
+        assert_eq!(looked_at(&["n1", "n2"]).await, (true, true));
+    }
+
+    #[tokio::test]
+    async fn a_run_in_which_all_is_well_goes_on() {
+        assert_eq!(looked_at(&["n1"]).await, (false, false));
+    }
+}
