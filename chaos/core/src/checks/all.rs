@@ -1,6 +1,6 @@
 //! Every checker there is.
 
-use super::{bank, counter, fenced, lease, plane, revisions, set, watch};
+use super::{bank, counter, fenced, lease, plane, recovery, revisions, set, watch};
 use crate::{
     cycles,
     history::History,
@@ -21,6 +21,7 @@ pub fn check_all(history: &History) -> Vec<Verdict> {
         lease::check(history),
         revisions::check(history),
         watch::check(history),
+        recovery::check(history),
         plane::objects(history),
         plane::lives(history),
         plane::pods(history),

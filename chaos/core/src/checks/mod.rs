@@ -5,6 +5,7 @@ pub mod counter;
 pub mod fenced;
 pub mod lease;
 pub mod plane;
+pub mod recovery;
 pub mod revisions;
 pub mod set;
 pub mod watch;
