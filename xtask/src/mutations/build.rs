@@ -20,8 +20,11 @@ pub fn mutable() -> Result<PathBuf> {
     Ok(target_dir().join("debug/examples/mutable"))
 }
 
-/// Builds the simulator that has bugs to plant.
+/// Builds the simulator that has bugs to plant; `$XEBEC_MUTABLE_SIMULATOR` names one to use instead.
 pub fn simulator() -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("XEBEC_MUTABLE_SIMULATOR") {
+        return Ok(binary.into());
+    }
     // With the test beside it, development dependencies count, as for everything else that is built here.
     let wanted = ["--test", "planted_bugs", "--bin", "xebec-store-sim"];
     run_visibly(cargo(&["build", "--quiet"])?.args(FEATURES).args(wanted))?;

@@ -72,7 +72,7 @@ pub const MUTATIONS: [Mutation; 12] = [
     Mutation {
         bug: PlantedBug::SkipFsync,
         about: "reports entries as flushed without an fsync",
-        run: store("register,set,append", "power-loss-all", 40),
+        run: store("register,set,append", "power-loss-all", 20),
         is_quick: true,
         is_simulated: true,
     },
