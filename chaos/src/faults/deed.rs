@@ -1,6 +1,10 @@
 //! What a fault does, and how it is undone.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -28,6 +32,8 @@ pub enum Deed {
     Cut(Vec<Link>),
     /// Cut and let through, in turns.
     Flap(Vec<Link>),
+    /// The first are cut, and after a while the others in their place; undone by letting everything through.
+    Turn(Vec<Link>, Vec<Link>),
     /// Power; undone by a new start from what is left.
     PowerLoss(PowerLoss),
     /// Disks; undone by good ones.
@@ -67,7 +73,7 @@ impl Deed {
                 each(members, |member| hosts.member(member).kill())
             }
             Self::Pause(members) => each(members, |member| hosts.member(member).signal(Signal::SIGSTOP)),
-            Self::Cut(links) | Self::Flap(links) => lose(hosts, links, 100),
+            Self::Cut(links) | Self::Flap(links) | Self::Turn(links, _) => lose(hosts, links, 100),
             Self::Lose(links, percent) => lose(hosts, links, *percent),
             Self::Slow(links, mean) => {
                 let mut late = by_hearer(links).into_iter();
@@ -86,6 +92,18 @@ impl Deed {
         }
     }
 
+    /// Goes on to what comes after it was held for a while, if anything does.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn turn(&self, hosts: &Hosts) -> Result<()> {
+        match self {
+            // Each member's rules are replaced in one step, so that nobody hears anybody in between.
+            Self::Turn(_, then) => lose(hosts, then, 100),
+            _ => Ok(()),
+        }
+    }
+
     /// Heals it, also after [`Deed::inject`] has failed halfway.
     ///
     /// # Errors
@@ -94,10 +112,8 @@ impl Deed {
         match self {
             Self::Kill(members) => each(members, |member| hosts.member(member).start()),
             Self::Pause(members) => each(members, |member| hosts.member(member).signal(Signal::SIGCONT)),
-            Self::Cut(links) | Self::Flap(links) | Self::Lose(links, _) => {
-                let deaf: std::collections::BTreeSet<usize> = links.iter().map(|link| link.to).collect();
-                deaf.into_iter().try_for_each(|member| hosts.member(member).hear_all())
-            }
+            Self::Cut(links) | Self::Flap(links) | Self::Lose(links, _) => hear(hosts, links.iter()),
+            Self::Turn(first, then) => hear(hosts, first.iter().chain(then.iter())),
             Self::Slow(links, _) => {
                 by_hearer(links).into_keys().for_each(|member| hosts.member(member).hear_in_time());
                 Ok(())
@@ -119,6 +135,12 @@ impl Deed {
 /// Members do not hear some of the others, or miss some of what they say.
 fn lose(hosts: &Hosts, links: &[Link], percent: u32) -> Result<()> {
     by_hearer(links).iter().try_for_each(|(member, from)| hosts.member(*member).drop_from(hosts, from, percent))
+}
+
+/// Members hear everybody again.
+fn hear<'a>(hosts: &Hosts, links: impl Iterator<Item = &'a Link>) -> Result<()> {
+    let deaf: BTreeSet<usize> = links.map(|link| link.to).collect();
+    deaf.into_iter().try_for_each(|member| hosts.member(member).hear_all())
 }
 
 fn by_hearer(links: &[Link]) -> BTreeMap<usize, Vec<usize>> {
@@ -143,6 +165,7 @@ impl fmt::Display for Deed {
         match self {
             Self::Kill(members) | Self::Pause(members) => write!(out, "{}", names(members)),
             Self::Cut(links) | Self::Flap(links) => write!(out, "{}", arrows(links)),
+            Self::Turn(first, then) => write!(out, "{}, then {}", arrows(first), arrows(then)),
             Self::Slow(links, mean) => write!(out, "{} ms on {}", mean.as_millis(), arrows(links)),
             Self::Lose(links, percent) => write!(out, "{percent} % of {}", arrows(links)),
             Self::PowerLoss(loss) => write!(out, "{loss}"),

@@ -66,7 +66,7 @@ pub struct Fault {
 }
 
 /// Every fault there is.
-pub const FAULTS: [Fault; 40] = [
+pub const FAULTS: [Fault; 41] = [
     fault("kill-one", "SIGKILL for a member", Needs::Processes, kill::one),
     fault("kill-leader", "SIGKILL for the leader", Needs::Processes, kill::leader),
     fault("kill-minority", "SIGKILL for as many as may be lost", Needs::Processes, kill::minority),
@@ -89,6 +89,12 @@ pub const FAULTS: [Fault; 40] = [
     fault(LOST_NODE, "a whole worker host, until its pods run elsewhere", Needs::Nodes, node::host),
     fault("halves", "a majority and a minority that do not hear each other", Needs::Networks, partition::halves),
     fault("leader-alone", "nobody hears the leader, nor it them", Needs::Networks, partition::leader_alone),
+    fault(
+        "left-behind",
+        "a follower, and then the leader in its place, hears nobody",
+        Needs::Networks,
+        partition::left_behind,
+    ),
     fault("bridge", "two members hear each other only through the third", Needs::Networks, partition::bridge),
     fault("one-way", "the leader is heard, but hears nobody", Needs::Networks, partition::one_way),
     fault("flapping", "the leader's links break and heal twice a second", Needs::Networks, partition::flapping),

@@ -41,6 +41,16 @@ pub(super) fn one_way(scene: Scene, rng: &mut StdRng) -> Deed {
     Deed::Cut(others(scene, leader).into_iter().map(|from| Link { from, to: leader }).collect())
 }
 
+/// A follower falls behind, and then comes back in the leader's place: whoever leads next must not be the one without what the
+/// others had acknowledged.
+pub(super) fn left_behind(scene: Scene, rng: &mut StdRng) -> Deed {
+    let leader = scene.leader_or_any(rng);
+    let mut followers = others(scene, leader);
+    followers.shuffle(rng);
+    let behind = followers.first().copied().unwrap_or(leader);
+    Deed::Turn(both_ways(&[behind], &others(scene, behind)), both_ways(&[leader], &others(scene, leader)))
+}
+
 /// The leader alone, on and off.
 pub(super) fn flapping(scene: Scene, rng: &mut StdRng) -> Deed {
     match leader_alone(scene, rng) {
@@ -97,5 +107,9 @@ mod tests {
         assert_eq!(links(halves(scene, rng)).len(), 4);
         assert_eq!(links(bridge(scene, rng)).len(), 2);
         assert_eq!(links(flapping(scene, rng)), links(leader_alone(scene, rng)));
+        let Deed::Turn(first, then) = left_behind(scene, rng) else { panic!("nobody is left behind") };
+        assert_eq!(links(Deed::Cut(then)), links(leader_alone(scene, rng)));
+        assert!(first.iter().all(|link| link.from != link.to) && first.len() == 4);
+        assert_ne!(links(Deed::Cut(first)), links(leader_alone(scene, rng)));
     }
 }

@@ -17,6 +17,8 @@ use crate::{
 const RECOVERY: Duration = Duration::from_secs(5);
 /// Between a flapping link's changes.
 const FLAP: Duration = Duration::from_millis(500);
+/// What comes in turns gives way to the next after this.
+const TURN: Duration = Duration::from_millis(1_000);
 /// How often the progress line is renewed.
 const TELL_PAUSE: Duration = Duration::from_millis(250);
 
@@ -81,8 +83,12 @@ async fn hold(
     stop: &CancellationToken,
 ) -> Result<()> {
     let mut changed = Instant::now();
-    let mut cut = true;
+    let (mut cut, mut turned) = (true, false);
     let flap = async || {
+        if !turned && changed.elapsed() >= TURN && matches!(deed, Deed::Turn(..)) {
+            turned = true;
+            return deed.turn(hosts);
+        }
         if matches!(deed, Deed::Flap(_)) && changed.elapsed() >= FLAP {
             changed = Instant::now();
             cut = !cut;

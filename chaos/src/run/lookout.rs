@@ -30,23 +30,8 @@ impl Lookout {
     /// Looks until `stop`; where nothing is `wanted`, it only hands `stop` on.
     pub(super) fn begin(wanted: bool, recorder: &Arc<Recorder>, stop: &CancellationToken) -> Self {
         let (over, found) = (stop.child_token(), CancellationToken::new());
-        let (recorder, until, tell) = (Arc::clone(recorder), over.clone(), found.clone());
-        let looking = tokio::spawn(async move {
-            let mut pause = PAUSE;
-            while wanted {
-                tokio::select! {
-                    () = until.cancelled() => break,
-                    () = tokio::time::sleep(pause) => {}
-                }
-                let (begun, seen) = (Instant::now(), Arc::clone(&recorder));
-                if tokio::task::spawn_blocking(move || is_violated(&seen)).await.context("judging panicked")?? {
-                    tell.cancel();
-                    until.cancel();
-                }
-                pause = PAUSE.max(begun.elapsed() * PAUSE_RATIO);
-            }
-            Ok(())
-        });
+        let look = look(Arc::clone(recorder), over.clone(), found.clone());
+        let looking = tokio::spawn(async move { if wanted { look.await } else { Ok(()) } });
         Self { over, found, looking }
     }
 
@@ -58,6 +43,22 @@ impl Lookout {
         self.over.cancel();
         self.looking.await.context("the lookout panicked")??;
         Ok(self.found.is_cancelled())
+    }
+}
+
+async fn look(recorder: Arc<Recorder>, over: CancellationToken, found: CancellationToken) -> Result<()> {
+    let mut pause = PAUSE;
+    loop {
+        tokio::select! {
+            () = over.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+        let (begun, seen) = (Instant::now(), Arc::clone(&recorder));
+        if tokio::task::spawn_blocking(move || is_violated(&seen)).await.context("judging panicked")?? {
+            found.cancel();
+            over.cancel();
+        }
+        pause = PAUSE.max(begun.elapsed() * PAUSE_RATIO);
     }
 }
 

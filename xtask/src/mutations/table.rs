@@ -100,7 +100,7 @@ pub const MUTATIONS: [Mutation; 12] = [
     Mutation {
         bug: PlantedBug::VoteForStaleLogs,
         about: "votes for whoever asks, whatever its log, whoever leads",
-        run: store("register,set,append", "bridge,halves", 45),
+        run: store("register,set,append", "left-behind", 50),
         is_quick: false,
         is_simulated: true,
     },
