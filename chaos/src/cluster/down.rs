@@ -108,6 +108,10 @@ fn remove_containers(cluster: &Cluster, host: &Host) -> Result<()> {
     }
     for cgroup in &cgroups {
         remove_cgroup(cgroup);
+        // What the clusters' groups lie in goes with the last of them; the kernel keeps it while another is there.
+        if let Some(shared) = cgroup.parent() {
+            remove_empty(shared);
+        }
     }
     let secrets = cluster.memory_dir(host);
     if secrets.exists() {
@@ -140,6 +144,10 @@ fn remove_cgroup(cgroup: &Path) {
     for child in subdirectories(cgroup) {
         remove_cgroup(&child);
     }
+    remove_empty(cgroup);
+}
+
+fn remove_empty(cgroup: &Path) {
     if let Err(error) = fs::remove_dir(cgroup) {
         tracing::debug!(cgroup = %cgroup.display(), %error, "cgroup stays");
     }
